@@ -1,0 +1,56 @@
+"""What a caller may choose about one batch, or all of a client's: one frozen, picklable set of options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a batch is fetched. Given to `Client` it holds for all its calls; given to a call it replaces the client's.
+
+    Attributes:
+        resume: Ask again for what a short or damaged answer lacks. No effect yet: the first incomplete answer raises.
+        patience: Seconds of silence one batch may cost before it is given up. No effect yet.
+        deadline: Seconds one batch may take, the consumer's own time not counted; None for no limit.
+        get_missing: Ask for entries reported missing by single GETs before they count as missing. No effect yet.
+        tail: Repeat entries behind the last one where that makes a small answer end earlier. No effect yet.
+        low_water: Let the kernel gather bytes before a read wakes, where that saves CPU. No effect yet.
+        max_entry: Largest payload, in bytes, that is accepted for one entry. Larger: `LimitError`, before memory is taken.
+        redirect_hosts: Hosts (`"name"` or `"name:port"`) that answers may redirect to; None: the hosts of the cluster map.
+        target_memory: Seconds after which a lower count of targets counts as normal. No effect yet.
+    Raises:
+        ValueError: An option is out of its range.
+    """
+
+    resume: bool = True
+    patience: float = 120.0
+    deadline: float | None = None
+    get_missing: bool = False
+    tail: bool = True
+    low_water: bool = True
+    max_entry: int = 8 * GIB
+    redirect_hosts: tuple[str, ...] | None = None
+    target_memory: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not self.patience >= 0:
+            raise ValueError(f"Policy: patience={self.patience!r} must be 0 or more seconds")
+        if self.deadline is not None and not self.deadline > 0:
+            raise ValueError(f"Policy: deadline={self.deadline!r} must be a positive number of seconds, or None")
+        if isinstance(self.max_entry, bool) or not isinstance(self.max_entry, int) or self.max_entry < 1:
+            raise ValueError(f"Policy: max_entry={self.max_entry!r} must be a positive number of bytes")
+        if not self.target_memory >= 0:
+            raise ValueError(f"Policy: target_memory={self.target_memory!r} must be 0 or more seconds")
+        hosts = self.redirect_hosts
+        if hosts is not None:
+            if isinstance(hosts, str) or not isinstance(hosts, Iterable):
+                raise ValueError(f"Policy: redirect_hosts={hosts!r} must be a list of host names, or None")
+            object.__setattr__(self, "redirect_hosts", tuple(str(host).lower() for host in hosts))
+
+    def replace(self, **changes: object) -> Policy:
+        """A copy with some options changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
