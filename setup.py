@@ -6,7 +6,7 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["_blocks", "_decode"]
+MODULES = ["_blocks", "_decode", "_request", "_items"]
 
 debug = bool(os.environ.get("AISFAST_DEBUG"))
 compile_args = ["/Od" if debug else "/O2"] if sys.platform == "win32" else ["-O0", "-g", "-UNDEBUG"] if debug else ["-O3"]

@@ -1,0 +1,235 @@
+"""What is handed out: `Item` (a slice of received memory and what was asked for) and `MossOut` (the official SDK's record)."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
+
+from base64 import b64encode, urlsafe_b64decode
+
+from aisfast._blocks cimport Span
+from aisfast._request cimport Entries, Place
+
+from aisfast.errors import ErrObjNotFound
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Item:
+    """One delivered entry. Its payload is a slice of the memory it was received into: no copy was made.
+
+    The item is a read-only buffer of its payload: `memoryview(item)`, `numpy.frombuffer(item, "u1")`, `hashlib.sha256(item)`,
+    `file.write(item)` take it as it is. A view stays valid for as long as it is held. It may keep a block of up to 1 MiB
+    alive with it: to keep few items out of many, take `tobytes()`.
+
+    Attributes:
+        index: Position in the request.
+        name, archpath, bucket, provider, opaque: What was asked for; `archpath` and `opaque` are None where not given.
+        size: Bytes of the payload; 0 for a missing entry.
+        err_msg: None, or why the entry is missing.
+        ok: Whether the entry is here. Touching the payload of one that is not raises `ErrObjNotFound`: a hole is never
+            mistaken for an empty object.
+    """
+
+    @property
+    def name(self) -> str:
+        return self.entries.names[self.row]
+
+    @property
+    def archpath(self):
+        return self.entries.archpath(self.row)
+
+    @property
+    def bucket(self):
+        return self.entries.place_of(self.row).bucket
+
+    @property
+    def provider(self):
+        return self.entries.place_of(self.row).provider
+
+    @property
+    def opaque(self):
+        return self.entries.opaque(self.row)
+
+    @property
+    def size(self) -> int:
+        return self.length
+
+    @property
+    def ok(self) -> bool:
+        return self.err_msg is None
+
+    cdef int present(self) except -1:
+        if self.err_msg is not None:
+            raise ErrObjNotFound(
+                0, f"{self.entries.describe(self.row)} is missing: {self.err_msg}",
+                remedy="test item.ok before touching its payload, or fetch with missing='raise'")
+        return 0
+
+    @property
+    def data(self) -> memoryview:
+        """The payload: a read-only view, no copy.
+
+        Raises:
+            ErrObjNotFound: The entry is missing.
+        """
+        return memoryview(self)
+
+    def tobytes(self) -> bytes:
+        """A copy of the payload, which keeps nothing else alive."""
+        self.present()
+        return PyBytes_FromStringAndSize(<const char *> self.at, self.length)
+
+    def numpy(self):
+        """The payload as a read-only numpy array of uint8, shape (size,), no copy."""
+        import numpy
+        return numpy.frombuffer(self, dtype=numpy.uint8)
+
+    def __bytes__(self):
+        return self.tobytes()
+
+    def __len__(self):
+        self.present()
+        return self.length
+
+    def __bool__(self):
+        return self.err_msg is None
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        self.present()
+        PyBuffer_FillInfo(view, self, self.at, self.length, 1, flags)
+
+    def __releasebuffer__(self, Py_buffer *view):
+        pass
+
+    def __reduce__(self):
+        payload = None if self.err_msg is not None else self.tobytes()
+        return _item, (self.entries.row(self.row), self.index, payload, self.err_msg)
+
+    def __repr__(self):
+        state = f"{self.length} bytes" if self.err_msg is None else f"missing: {self.err_msg}"
+        return f"<Item {self.entries.describe(self.row).replace('entry ' + str(self.row), str(self.index), 1)}: {state}>"
+
+
+cdef uint8_t[1] NOTHING     # what the view of an empty payload points at
+
+
+cdef Item make_item(Entries entries, Py_ssize_t index, object owner, uint8_t *at, Py_ssize_t length, str err_msg):
+    cdef Item item = Item.__new__(Item)
+    item.entries = entries
+    item.index = index
+    item.row = index
+    item.owner = owner
+    item.at = at if length else NOTHING
+    item.length = length
+    item.err_msg = err_msg
+    return item
+
+
+def item_at(Entries entries, Py_ssize_t index, Span data, Py_ssize_t start, Py_ssize_t stop, str err_msg) -> Item:
+    """An item over data[start:stop]."""
+    if not 0 <= start <= stop <= data.size:
+        raise ValueError("not a slice of the data")
+    return make_item(entries, index, data, data.at + start, stop - start, err_msg)
+
+
+def _item(row, index, payload, err_msg) -> Item:
+    """An item of its own: its entry alone, its payload in `bytes` (what pickle carries)."""
+    cdef Entries entries = Entries()
+    cdef Item item
+    cdef bytes owner = payload
+    (<object> entries).append(*row)
+    if owner is None:
+        item = make_item(entries, 0, None, NULL, 0, err_msg)
+    else:
+        item = make_item(entries, 0, owner, <uint8_t *> <const char *> owner, len(owner), None)
+    item.index = index
+    return item
+
+
+cdef tuple FIELDS = ("obj_name", "archpath", "bucket", "provider", "opaque", "err_msg", "size")
+cdef dict ALIASES = {"objname": "obj_name"}
+cdef dict WIRE_NAMES = {"obj_name": "objname"}
+cdef dict DEFAULTS = {"archpath": None, "opaque": None, "err_msg": None, "size": 0}
+
+
+@cython.freelist(64)
+cdef class MossOut:
+    """What the server (or, streaming, the request) says of one delivered entry; the official SDK's record of that name.
+
+    Attributes:
+        obj_name, bucket, provider: As asked for.
+        archpath: Path in the archive; "" (streaming) or None (buffered) if none was asked for.
+        opaque: Bytes given with the entry, or None.
+        err_msg: Why the entry is missing, or None.
+        size: Bytes of the payload.
+    Source: AIStore api/apc/ml.go (MossOut).
+    """
+
+    def __init__(self, **fields):
+        fields = {ALIASES.get(name, name): value for name, value in fields.items()}
+        for name in FIELDS:
+            if name in fields:
+                value = fields.pop(name)
+            elif name in DEFAULTS:
+                value = DEFAULTS[name]
+            else:
+                raise ValueError(f"MossOut: field {name!r} is required")
+            if name == "opaque" and isinstance(value, str):
+                try:
+                    value = urlsafe_b64decode(value.replace("+", "-").replace("/", "_")) if value else None
+                except ValueError:
+                    value = None
+            setattr(self, name, value)
+        if fields:
+            raise ValueError(f"MossOut: unknown fields {sorted(fields)}")
+
+    def model_dump(self, *, by_alias=False, exclude_defaults=False, **_) -> dict:
+        """The fields as a dict; under their names on the wire if `by_alias`."""
+        dumped = {}
+        for name in FIELDS:
+            value = getattr(self, name)
+            if exclude_defaults and name in DEFAULTS and value == DEFAULTS[name]:
+                continue
+            dumped[WIRE_NAMES.get(name, name) if by_alias else name] = value
+        return dumped
+
+    def dict(self, *_args, **_kwargs) -> dict:
+        """The fields under their names on the wire, defaults left out."""
+        return self.model_dump(by_alias=True, exclude_defaults=True)
+
+    @classmethod
+    def model_validate(cls, value) -> MossOut:
+        """A MossOut from a dict (names on the wire or ours), or one as it is."""
+        return value if isinstance(value, cls) else cls(**value)
+
+    def __eq__(self, other):
+        if not isinstance(other, MossOut):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in FIELDS)
+
+    __hash__ = None
+
+    def __reduce__(self):
+        return _moss_out, (type(self), self.model_dump())
+
+    def __repr__(self):
+        return "MossOut(" + ", ".join(f"{name}={getattr(self, name)!r}" for name in FIELDS) + ")"
+
+
+def _moss_out(cls, fields) -> MossOut:
+    return cls(**fields)
+
+
+cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, object opaque, Py_ssize_t size, object err_msg):
+    cdef MossOut out = MossOut.__new__(MossOut)
+    cdef Place place = entries.place_of(index)
+    out.obj_name = entries.names[index]
+    out.archpath = "" if entries.archpaths is None else entries.archpaths[index] or ""
+    out.bucket = place.bucket or ""
+    out.provider = place.provider or ""
+    out.opaque = opaque
+    out.err_msg = err_msg
+    out.size = size
+    return out
