@@ -1,4 +1,4 @@
-"""The exception tree. Whatever a server or the wire can cause is an `AISError`; each error names what, where and the remedy.
+"""The exception tree. What a server or the wire can cause is an `AISError`; each names what, where and the remedy.
 
     AISError
     ├── AISRetryableError
@@ -174,7 +174,7 @@ class IncompleteBatchError(AISError):
         """A `Batch` of the entries that are missing, ready to be sent.
 
         Raises:
-            ValueError: The error was raised again from its text alone (as a DataLoader does), so the batch is not known.
+            ValueError: The error was raised again from its text alone (as a DataLoader does): the batch is not known.
         """
         if self._rest is None:
             raise ValueError("this IncompleteBatchError was made from its text alone: it does not know its batch")
@@ -220,7 +220,7 @@ def redact(text: str, *secrets: str | None) -> str:
 
 
 def parse_error_body(text: str) -> dict[str, Any]:
-    """The fields of a server's JSON error body (protocol: tcode, message, node, ...); `{"message": text}` if it is none."""
+    """The fields of a server's JSON error body (tcode, message, node, ...); `{"message": text}` if it is none."""
     try:
         fields = json.loads(text)
     except ValueError:
@@ -251,7 +251,8 @@ def error_from_answer(status: int, text: str, req: SentRequest, *secrets: str | 
     elif status == 404 and uri:
         remote = provider != "ais" or re.match("@[^#]", uri[2])  # not of this cluster's own namespaces, @#name
         cls = ErrObjNotFound if has_object else ErrRemoteBckNotFound if remote else ErrBckNotFound
-        remedy = f"check the {'name' if has_object else 'bucket'} with `aisfast ls {uri[1]}://{uri[2] if has_object else ''}`"
+        what, place = ("name", f"{uri[1]}://{uri[2]}") if has_object else ("bucket", f"{uri[1]}://")
+        remedy = f"check the {what} with `aisfast ls {place}`"
     elif status == 409 and req.method == "GET":
         cls = ErrGETConflict
     elif status == 409 and "etl job" in message:

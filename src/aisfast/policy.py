@@ -19,8 +19,8 @@ class Policy:
         get_missing: Ask for entries reported missing by single GETs before they count as missing. No effect yet.
         tail: Repeat entries behind the last one where that makes a small answer end earlier. No effect yet.
         low_water: Let the kernel gather bytes before a read wakes, where that saves CPU. No effect yet.
-        max_entry: Largest payload, in bytes, that is accepted for one entry. Larger: `LimitError`, before memory is taken.
-        redirect_hosts: Hosts (`"name"` or `"name:port"`) that answers may redirect to; None: the hosts of the cluster map.
+        max_entry: Largest payload, in bytes, accepted for one entry. Larger: `LimitError`, before memory is taken.
+        redirect_hosts: Hosts (`"name"` or `"name:port"`) that answers may redirect to; None: those of the cluster map.
         target_memory: Seconds after which a lower count of targets counts as normal. No effect yet.
     Raises:
         ValueError: An option is out of its range.

@@ -1,4 +1,4 @@
-"""Where a client's settings come from: arguments, then the environment, then defaults; and the limits that no setting changes.
+"""Where a client's settings come from: arguments, then the environment, then defaults; and limits that nothing changes.
 
 The environment is read when a client is made, never at import. Official names first; ours begin with `AISFAST_`.
 """
@@ -40,7 +40,7 @@ class Settings:
         endpoint: URL of the cluster's gateway ("proxy"), without a trailing slash.
         skip_verify: Do not verify server certificates.
         ca_cert: Path of a CA bundle, or None for the system's.
-        client_cert: Paths of the client's certificate and key for mTLS, or None. The key is None if both are in one file.
+        client_cert: Paths of the client's certificate and key for mTLS, or None; the key is None if one file has both.
         connect_timeout, read_timeout: Seconds, None for no limit.
         batch_read_timeout: Seconds between two reads of a GetBatch answer, None for no limit.
         token: Bearer token for the endpoint, or None.
@@ -118,7 +118,8 @@ def read_token_file(path: str) -> str:
     try:
         return _token(json.loads(Path(path).read_text(encoding="utf-8"))["token"]) or ""
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"AIS_AUTHN_TOKEN_FILE={path!r} holds no token ({type(error).__name__}); log in again") from None
+        reason = type(error).__name__
+        raise ValueError(f"AIS_AUTHN_TOKEN_FILE={path!r} holds no token ({reason}); log in again") from None
 
 
 def _token(token: str | None) -> str | None:
@@ -141,7 +142,7 @@ def _endpoint(url: str) -> str:
     except ValueError:
         right = False
     if not right or any(c.isspace() for c in url):
-        raise ValueError(f"endpoint {url!r} is not a URL; it looks like http://host:port (argument endpoint= or AIS_ENDPOINT)")
+        raise ValueError(f"endpoint {url!r} is not a URL like http://host:port (argument endpoint= or AIS_ENDPOINT)")
     return url
 
 

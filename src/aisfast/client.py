@@ -1,0 +1,174 @@
+"""The client: settings, connections and options in one place, and the factories of everything else."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from aisfast.bucket import Bucket
+from aisfast.cluster import Cluster
+from aisfast.enums import Colocation, Provider
+from aisfast.errors import InvalidURLException
+from aisfast.models import Namespace
+from aisfast.object import Object
+from aisfast.policy import Policy
+from aisfast.session import Session
+from aisfast.settings import Settings, resolve
+from aisfast.unsupported import unsupported
+
+if TYPE_CHECKING:
+    from aisfast.batch import Batch
+    from aisfast.legacy import BatchLoader
+    from aisfast.stats import Stats
+    from aisfast.transport import ClusterView, Transport
+
+_making = threading.Lock()
+
+
+class Client:
+    """Access to one cluster. Shared by threads; usable after a fork; pickles. Making one sends nothing.
+
+    Args:
+        endpoint: URL of a gateway; None: `AIS_ENDPOINT`, else `http://localhost:8080`.
+        skip_verify: Do not verify server certificates (`AIS_SKIP_VERIFY_CRT`).
+        ca_cert: Path of a CA bundle or directory (`AIS_CLIENT_CA`); None: the system's.
+        client_cert: Path of a certificate with its key, or the two paths (`AIS_CRT`, `AIS_CRT_KEY`).
+        timeout: Seconds for connecting and for each read, or the pair; 0: no limit; None:
+            `AIS_CONNECT_TIMEOUT` and `AIS_READ_TIMEOUT`, else 3 and 20 (90 for a batch).
+        retry_config: Accepted and kept, of no effect: what is tried again is ours to decide (`Policy`).
+        token: Bearer token (`AIS_AUTHN_TOKEN`, or the file `AIS_AUTHN_TOKEN_FILE`).
+        max_pool_size: Idle connections kept per host (`AIS_MAX_CONN_POOL`).
+        policy: Options of all batches; a call's own replace them.
+    Raises:
+        ValueError: An argument or a variable is not what it should be.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        skip_verify: bool = False,
+        ca_cert: str | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        timeout: float | tuple[float, float] | None = None,
+        retry_config: Any = None,
+        token: str | None = None,
+        max_pool_size: int | None = None,
+        *,
+        policy: Policy | None = None,
+    ) -> None:
+        settings = resolve(endpoint, skip_verify, ca_cert, client_cert, timeout, token, max_pool_size)
+        self.retry_config = retry_config
+        self._set_up(settings, policy or Policy())
+
+    def _set_up(self, settings: Settings, policy: Policy, view: ClusterView | None = None) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.session = Session(settings, policy.redirect_hosts)
+        self._view = view  # what the client this one is a copy of knew of the cluster
+        self._transport: Transport | None = None
+
+    def __getstate__(self) -> tuple[Settings, Policy, ClusterView | None, Any]:
+        view = self._transport.view if self._transport else self._view
+        return self.settings, self.policy, view, self.retry_config
+
+    def __setstate__(self, state: tuple[Settings, Policy, ClusterView | None, Any]) -> None:
+        settings, policy, view, self.retry_config = state
+        self._set_up(settings, policy, view)
+
+    def close(self) -> None:
+        """Close idle connections. The client can be used again; it opens new ones."""
+        self.session.close()
+        if self._transport is not None:
+            self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def transport(self) -> Transport:
+        """The GetBatch exchanges of this client."""
+        if self._transport is None:
+            from aisfast.transport import Transport  # compiled modules: not at import
+
+            with _making:
+                if self._transport is None:
+                    self._transport = Transport(self.session, self._view)
+        return self._transport
+
+    @property
+    def stats(self) -> Stats:
+        """What all batches of this client have cost so far."""
+        return self.transport.stats
+
+    # ------------------------------------------------------------------------------------ factories
+
+    def bucket(
+        self, bck_name: str, provider: Provider | str = Provider.AIS, namespace: Namespace | None = None
+    ) -> Bucket:
+        """The bucket of that name; no request is made.
+
+        Raises:
+            InvalidBckProvider: There is no such provider.
+        """
+        return Bucket(bck_name, self, provider, namespace)
+
+    def cluster(self) -> Cluster:
+        """The cluster; no request is made."""
+        return Cluster(self)
+
+    def get_object_from_url(self, url: str) -> Object:
+        """The object of a URL `provider://bucket/name`; no request is made.
+
+        Raises:
+            InvalidURLException: The URL is none.
+        """
+        parts = url.partition("://")
+        bucket, _, name = parts[2].partition("/")
+        if not parts[0] or not bucket or not name:
+            raise InvalidURLException(url)
+        return self.bucket(bucket, parts[0]).object(name)
+
+    def batch(
+        self,
+        objects: list[Object] | Object | str | list[str] | None = None,
+        bucket: Bucket | None = None,
+        output_format: str = ".tar",
+        cont_on_err: bool = True,
+        only_obj_name: bool = False,
+        streaming_get: bool = True,
+        colocation: Colocation = Colocation.NONE,
+    ) -> Batch:
+        """A batch: many objects, archive members or ranges in one request. It is sent when it is fetched.
+
+        Args:
+            objects: What to begin with: names (they need a `bucket`) or `Object`s, one or a list.
+            bucket: The bucket of entries that name none.
+            output_format: Of the answer: ".tar", ".tgz", ".tar.gz" or ".zip".
+            cont_on_err: An entry that is missing does not end the batch.
+            only_obj_name: Members of the answer are named without their bucket.
+            streaming_get: The answer is one archive, sent as it is made; else multipart, with metadata.
+            colocation: How the entries are spread over targets.
+        Raises:
+            ValueError: An argument is not what it should be.
+        """
+        from aisfast.batch import Batch  # compiled modules: not at import
+
+        return Batch(
+            self, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
+        )
+
+    def batch_loader(self) -> BatchLoader:
+        """The loader of the API before `batch()` (official SDK 1.15 and 1.16)."""
+        from aisfast.legacy import BatchLoader
+
+        return BatchLoader(self)
+
+    dsort = unsupported("Client.dsort")
+    etl = unsupported("Client.etl")
+    job = unsupported("Client.job")
+
+    def __repr__(self) -> str:
+        return f"Client({self.settings.endpoint!r})"

@@ -1,0 +1,314 @@
+"""The models, enums and official names: what they accept, and what they turn into."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import pkgutil
+
+import pytest
+
+import aisfast.sdk
+from aisfast.enums import ArchiveMode, Colocation, ListObjectFlag, Provider
+from aisfast.errors import InvalidBckProvider
+from aisfast.legacy import BatchObjectRequest, BatchRequest, BatchResponse, BatchResponseItem
+from aisfast.models import (
+    ArchiveConfig,
+    BucketEntry,
+    BucketList,
+    BucketModel,
+    MossIn,
+    MossReq,
+    MossResp,
+    Namespace,
+    Smap,
+)
+
+FULL = {
+    "obj_name": "o",
+    "bck": "b",
+    "provider": "aws",
+    "uname": "ais/@#/b/",
+    "opaque": "YQ==",
+    "archpath": "a/b",
+    "start": 3,
+    "length": -1,
+}
+WIRE = {"objname": "o", "bucket": "b", **{k: v for k, v in FULL.items() if k not in ("obj_name", "bck")}}
+
+# -------------------------------------------------------------------------------------------- MossIn
+
+
+def test_moss_in_takes_either_name() -> None:
+    entry = MossIn(**FULL)
+    assert entry == MossIn(**WIRE) == MossIn.model_validate(WIRE) == MossIn.model_validate(entry)
+    assert entry.model_dump() == FULL
+    assert entry.model_dump(by_alias=True) == WIRE
+    assert entry.dict() == WIRE
+    assert list(entry.dict()) == [
+        "objname",
+        "bucket",
+        "provider",
+        "uname",
+        "opaque",
+        "archpath",
+        "start",
+        "length",
+    ]
+    assert hash(entry) == hash(MossIn(**FULL))
+    assert MossIn(obj_name="o", unknown=1).dict() == {"objname": "o"}
+    assert MossIn(obj_name="o", opaque=b"YQ==").opaque == "YQ=="
+    assert MossIn(obj_name="o").model_dump(exclude_none=True) == {"obj_name": "o"}
+
+
+def test_moss_in_is_frozen_and_copies() -> None:
+    entry = MossIn(**FULL)
+    with pytest.raises(AttributeError):
+        entry.start = 4  # type: ignore[misc]
+    for other in (pickle.loads(pickle.dumps(entry)), copy.copy(entry), copy.deepcopy(entry)):
+        assert other == entry
+    assert repr(MossIn(obj_name="o")).startswith("MossIn(obj_name='o', bck=None, provider=None, ")
+    assert entry != MossIn(obj_name="o")
+
+
+@pytest.mark.parametrize("given", [{}, {"obj_name": 3}, {"objname": None}])
+def test_moss_in_wants_a_name(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="obj_name"):
+        MossIn(**given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a mapping"):
+        MossIn.model_validate("o")  # type: ignore[arg-type]
+
+
+def test_moss_req() -> None:
+    request = MossReq(**{"in": [WIRE], "mime": ".tar", "coer": True, "onob": False, "strm": True, "coloc": 0})
+    assert request.moss_in == [MossIn(**FULL)]
+    assert request.add(MossIn(obj_name="p")).extend([MossIn(obj_name="q")]) is request
+    assert request.dict() == {
+        "in": [WIRE, {"objname": "p"}, {"objname": "q"}],
+        "mime": ".tar",
+        "coer": True,
+        "onob": False,
+        "strm": True,
+        "coloc": 0,
+    }
+    assert MossReq().dict() == {}
+    assert MossReq().moss_in is not MossReq().moss_in
+    assert pickle.loads(pickle.dumps(request)) == request == MossReq.model_validate(request.dict())
+    assert MossReq(output_format=".zip").model_dump()["output_format"] == ".zip"
+
+
+def test_moss_resp() -> None:
+    answer = MossResp(
+        out=[{"objname": "o", "bucket": "b", "provider": "", "size": 2, "opaque": "YQ=="}],
+        uuid="gbt-1",
+        more=1,
+    )
+    assert (answer.out[0].obj_name, answer.out[0].opaque, answer.out[0].size) == ("o", b"a", 2)
+    assert MossResp.model_validate({"out": None, "uuid": "u"}).out == []
+    assert pickle.loads(pickle.dumps(answer)) == answer
+
+
+def test_models_are_as_the_official_ones() -> None:
+    official = pytest.importorskip("aistore.sdk.batch.types")
+    if not hasattr(official, "MossIn"):
+        pytest.skip("this aistore has other models")
+    for given in (WIRE, FULL, {"obj_name": "o"}, {"objname": "o", "start": 0, "bucket": ""}):
+        ours, theirs = MossIn(**given), official.MossIn(**given)
+        assert ours.dict() == theirs.dict()
+        assert ours.model_dump() == theirs.model_dump()
+        assert repr(ours) == repr(theirs)
+    for request in (
+        {},
+        {"in": [WIRE]},
+        {"moss_in": [], "coer": False, "colocation": 1},
+        {"mime": ".tgz", "strm": True},
+    ):
+        ours, theirs = MossReq(**request), official.MossReq(**request)
+        assert ours.dict() == theirs.dict()
+        assert ours.model_dump() == theirs.model_dump()
+
+
+# ------------------------------------------------------------------------------------- other models
+
+
+def test_listing_from_json() -> None:
+    page = BucketList.from_wire(
+        {
+            "uuid": "u",
+            "continuation_token": "t",
+            "entries": [
+                {"name": "n", "size": "12", "flags": 64, "copies": 1, "checksum": "c"},
+                {"name": "m"},
+            ],
+            "flags": 0,
+        }
+    )
+    first, second = page.entries
+    assert (first.name, first.size, first.copies, first.checksum) == ("n", 12, 1, "c")
+    assert first.is_cached()
+    assert first.is_ok()
+    assert not second.is_cached()
+    assert not BucketEntry("x", flags=3).is_ok()
+    props = first.generate_object_props()
+    assert (props.name, props.size, props.checksum_value, props.mirror_copies) == ("n", 12, "c", 1)
+    assert BucketList.from_wire({"entries": None}).entries == []
+    assert pickle.loads(pickle.dumps(page)) == page
+
+
+def test_bucket_model_and_namespace() -> None:
+    model = BucketModel.from_wire({"name": "b", "provider": "ais", "namespace": {"uuid": "", "name": "ns"}})
+    assert model.get_path() == "ais/@#ns/b/"
+    assert model.as_dict() == {"name": "b", "provider": "ais", "namespace": {"uuid": "", "name": "ns"}}
+    assert BucketModel("b", "aws").get_path() == "aws/@#/b/"
+    assert BucketModel("b", "aws").as_dict() == {"name": "b", "provider": "aws"}
+    assert Namespace("u", "n").get_path() == "@u#n"
+
+
+def test_smap_from_json() -> None:
+    net = {"node_ip_addr": "10.0.0.1", "daemon_port": "8080", "direct_url": "http://10.0.0.1:8080"}
+    node = {"daemon_id": "t1", "daemon_type": "target", "public_net": net, "flags": 4, "id_digest": 2**63 + 1}
+    smap = Smap.from_wire({"tmap": {"t1": node}, "pmap": {}, "proxy_si": node, "version": "12", "uuid": "u"})
+    assert (smap.version, smap.uuid, smap.tmap["t1"].daemon_id) == (12, "u", "t1")
+    assert smap.tmap["t1"].public_net.direct_url == "http://10.0.0.1:8080"  # type: ignore[union-attr]
+    assert smap.tmap["t1"].in_maint_or_decomm()
+    assert smap.tmap["t1"].id_digest == 2**63 + 1
+    assert pickle.loads(pickle.dumps(smap)) == smap
+    with pytest.raises(NotImplementedError, match=r"aisfast\.accelerate"):
+        smap.get_target_for_object("x")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"regex": "x"},
+        {"mode": ArchiveMode.PREFIX},
+        {"archpath": "a", "regex": "x", "mode": ArchiveMode.PREFIX},
+    ],
+)
+def test_archive_config(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="ArchiveConfig"):
+        ArchiveConfig(**given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("ais", Provider.AIS),
+        ("s3", Provider.AMAZON),
+        ("aws", Provider.AMAZON),
+        ("gs", Provider.GOOGLE),
+        ("az", Provider.AZURE),
+        ("oc", Provider.OCI),
+        (Provider.OCI, Provider.OCI),
+    ],
+)
+def test_providers(name: Provider | str, provider: Provider) -> None:
+    assert Provider.parse(name) is provider
+    assert provider.is_remote() is (provider is not Provider.AIS)
+
+
+@pytest.mark.parametrize("name", ["", "nfs", "AIS", None, []])
+def test_no_providers(name: object) -> None:
+    with pytest.raises(InvalidBckProvider):
+        Provider.parse(name)  # type: ignore[arg-type]
+
+
+def test_enums() -> None:
+    assert [int(level) for level in Colocation] == [0, 1, 2]
+    assert (
+        ListObjectFlag.join_flags([ListObjectFlag.ARCH_DIR, ListObjectFlag.NO_DIRS, ListObjectFlag.ARCH_DIR])
+        == 0x2008
+    )
+    assert ListObjectFlag.join_flags([]) == 0
+
+
+# ------------------------------------------------------------------------------------------- legacy
+
+
+def test_legacy_request_as_json() -> None:
+    request = BatchRequest(streaming=False)
+    assert request.is_empty()
+    with pytest.raises(ValueError, match="empty"):
+        request.get_request_bck_name_prov()
+    request.obj_requests.append(
+        BatchObjectRequest("o", "b", "aws", archpath="x", start=0, length=5, opaque="YQ==")
+    )
+    assert request.to_dict() == {
+        "in": [
+            {
+                "objname": "o",
+                "bucket": "b",
+                "provider": "aws",
+                "opaque": "YQ==",
+                "archpath": "x",
+                "start": 0,
+                "length": 5,
+            }
+        ],
+        "mime": ".tar",
+        "coer": True,
+        "onob": False,
+        "strm": False,
+    }
+    again = BatchRequest.from_json(request.to_json())
+    assert again.to_dict() == request.to_dict()
+    assert again.get_request_bck_name_prov() == ("b", "aws")
+
+
+def test_legacy_response() -> None:
+    text = '{"out":[{"objname":"o","bucket":"b","provider":"ais","size":3,"opaque":"_-8="}],"uuid":"u"}'
+    answer = BatchResponse.from_json(text)
+    assert answer.responses == [BatchResponseItem("o", "b", "ais", opaque=b"\xff\xef", size=3)]
+    request = BatchRequest()
+    request.obj_requests.append(BatchObjectRequest("o", "b", opaque="not base64!"))
+    item = BatchResponseItem.from_request_or_response(0, request, answer)
+    assert item == BatchResponseItem("o", "b", opaque=None)
+    assert item.is_file_missing("__404__/b/o")
+    assert not item.is_file_missing("__404__/o")
+    request.streaming = False
+    assert BatchResponseItem.from_request_or_response(0, request, answer) is answer.responses[0]
+
+
+# ----------------------------------------------------------------------------------- official paths
+
+
+def test_official_paths_hold_the_same_classes() -> None:
+    for module in pkgutil.walk_packages(aisfast.sdk.__path__, "aisfast.sdk."):
+        loaded = importlib.import_module(module.name)
+        for name in getattr(loaded, "__all__", ()):
+            assert getattr(loaded, name) is not None
+    for name in aisfast.sdk.__all__:
+        assert getattr(aisfast.sdk, name).__name__ == name
+    from aisfast.sdk.batch.batch import Batch
+    from aisfast.sdk.batch.types import MossOut
+    from aisfast.sdk.get_batch.batch_request import BatchRequest as Legacy
+    from aisfast.sdk.obj.object import Object
+
+    assert (aisfast.sdk.Batch, aisfast.Batch) == (Batch, Batch)
+    assert aisfast.sdk.MossOut is MossOut
+    assert aisfast.sdk.BatchRequest is Legacy is BatchRequest
+    assert aisfast.Object is Object
+    assert set(aisfast.sdk.__all__) <= set(dir(aisfast.sdk))
+
+
+def test_what_is_not_here_says_so() -> None:
+    with pytest.raises(ImportError, match=r"aistore\.sdk\.Etl is not part of aisfast.*aisfast\.accelerate"):
+        from aisfast.sdk import Etl  # noqa: F401
+    with pytest.raises(AttributeError):
+        _ = aisfast.sdk.nothing
+    client = aisfast.Client("http://h")
+    bucket = client.bucket("b")
+    for call in (
+        client.job,
+        client.etl,
+        client.dsort,
+        bucket.copy,
+        bucket.objects,
+        bucket.object("o").copy,
+        lambda: bucket.object("o").get_reader(num_workers=2),
+        lambda: bucket.object("o").get_reader(etl="x"),
+        lambda: bucket.object("o").get_reader(direct=True),
+    ):
+        with pytest.raises(NotImplementedError, match=r"not part of aisfast.*aisfast\.accelerate"):
+            call()
