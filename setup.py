@@ -6,21 +6,27 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["_blocks", "_decode", "_request", "_items"]
+MODULES = ["_blocks", "_decode", "_request", "_items", "_delivery"]
 
 debug = bool(os.environ.get("AISFAST_DEBUG"))
-compile_args = ["/Od" if debug else "/O2"] if sys.platform == "win32" else ["-O0", "-g", "-UNDEBUG"] if debug else ["-O3"]
+if sys.platform == "win32":
+    compile_args = ["/Od" if debug else "/O2"]
+else:
+    compile_args = ["-O0", "-g", "-UNDEBUG"] if debug else ["-O3", "-g0"]
 link_args: list[str] = []
 if os.environ.get("AISFAST_SANITIZE"):
     compile_args += ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
     link_args += ["-fsanitize=address,undefined"]
 
+
+def extension(name: str) -> Extension:
+    source = f"src/aisfast/{name}.pyx"
+    return Extension(f"aisfast.{name}", [source], extra_compile_args=compile_args, extra_link_args=link_args)
+
+
 setup(
     ext_modules=cythonize(
-        [
-            Extension(f"aisfast.{name}", [f"src/aisfast/{name}.pyx"], extra_compile_args=compile_args, extra_link_args=link_args)
-            for name in MODULES
-        ],
+        [extension(name) for name in MODULES],
         compiler_directives={"language_level": 3, "embedsignature": True, "boundscheck": debug, "wraparound": False},
     )
 )

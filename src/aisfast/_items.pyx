@@ -42,11 +42,13 @@ cdef class Item:
 
     @property
     def bucket(self):
-        return self.entries.place_of(self.row).bucket
+        place = self.entries.place_of(self.row)
+        return self.entries.bucket if place.bucket is None and place.uname is None else place.bucket
 
     @property
     def provider(self):
-        return self.entries.place_of(self.row).provider
+        place = self.entries.place_of(self.row)
+        return self.entries.provider if place.bucket is None and place.uname is None else place.provider
 
     @property
     def opaque(self):
@@ -158,6 +160,8 @@ cdef dict DEFAULTS = {"archpath": None, "opaque": None, "err_msg": None, "size":
 cdef class MossOut:
     """What the server (or, streaming, the request) says of one delivered entry; the official SDK's record of that name.
 
+    Fields that it does not know are ignored: a newer server may send more.
+
     Attributes:
         obj_name, bucket, provider: As asked for.
         archpath: Path in the archive; "" (streaming) or None (buffered) if none was asked for.
@@ -182,8 +186,6 @@ cdef class MossOut:
                 except ValueError:
                     value = None
             setattr(self, name, value)
-        if fields:
-            raise ValueError(f"MossOut: unknown fields {sorted(fields)}")
 
     def model_dump(self, *, by_alias=False, exclude_defaults=False, **_) -> dict:
         """The fields as a dict; under their names on the wire if `by_alias`."""
@@ -227,8 +229,12 @@ cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, object opaque, Py_
     cdef Place place = entries.place_of(index)
     out.obj_name = entries.names[index]
     out.archpath = "" if entries.archpaths is None else entries.archpaths[index] or ""
-    out.bucket = place.bucket or ""
-    out.provider = place.provider or ""
+    if place.bucket is None and place.uname is None:
+        out.bucket = entries.bucket or ""
+        out.provider = entries.provider or ""
+    else:
+        out.bucket = place.bucket or ""
+        out.provider = place.provider or ""
     out.opaque = opaque
     out.err_msg = err_msg
     out.size = size

@@ -25,6 +25,8 @@ cdef class Entries:
     cdef readonly list places
     cdef dict place_index
     cdef readonly Py_ssize_t unspeakable    # an entry with text that has no UTF-8 form (found by `body`), or -1
+    cdef public str bucket          # the batch's own bucket, for entries that name none; or None
+    cdef public str provider        # its provider
     cdef public bint frozen         # somebody else refers to it: copy before changing
 
     cdef int reserve(self, Py_ssize_t count) except -1

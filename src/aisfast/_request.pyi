@@ -13,6 +13,8 @@ class Place:
 @final
 class Entries:
     frozen: bool
+    bucket: str | None
+    provider: str | None
     @property
     def names(self) -> list[str]: ...
     @property

@@ -329,6 +329,8 @@ cdef class Entries:
     def subset(self, indices) -> Entries:
         """Some of the entries, in the order given, as a new Entries."""
         cdef Entries other = Entries()
+        other.bucket = self.bucket
+        other.provider = self.provider
         cdef Py_ssize_t i
         cdef Place place
         for index in indices:
@@ -374,7 +376,7 @@ cdef class Entries:
     cpdef str describe(self, Py_ssize_t i):
         """An entry as errors name it: `entry 3 (bucket/name/archpath)`, with its range if it has one."""
         cdef Place place = self.place_of(i)
-        text = "/".join([part for part in (place.bucket or place.uname, self.names[i], self.archpath(i)) if part])
+        text = "/".join([part for part in (place.bucket or place.uname or self.bucket, self.names[i], self.archpath(i)) if part])
         if len(text) > 300:
             text = f"{text[:200]}...{text[len(text) - 80:]}"
         if self.rows[i].length:

@@ -1,0 +1,105 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t
+
+from aisfast._blocks cimport Block
+from aisfast._decode cimport Framing, Multipart, TarReader
+from aisfast._request cimport Entries
+
+
+cdef class Trail:
+    cdef Framing framing
+    cdef TarReader tar
+    cdef bytes closing          # what must follow the archive, or b""
+    cdef Py_ssize_t matched     # bytes of it that have come
+    cdef int64_t seen           # decoded bytes so far
+    cdef readonly bint broken   # something came that should not: the connection is of no more use
+    cdef Block scratch
+
+    cdef void look(self, const uint8_t *p, Py_ssize_t n)
+
+
+cdef class Delivery:
+    # what was asked
+    cdef readonly Entries entries
+    cdef readonly Py_ssize_t count      # entries
+    cdef int form                       # PAIRS, ITEMS or COLUMNS
+    cdef bint streaming
+    cdef bint only_obj_name
+    cdef bint missing_raises
+    cdef bytes bucket_prefix            # "bucket/" of the batch's own bucket, b"" if it has none
+    cdef int64_t max_entry
+    cdef object make_rest               # Entries -> what IncompleteBatchError.rest() returns
+
+    # where it stands
+    cdef int state
+    cdef readonly Py_ssize_t index      # the next entry to be handed out; all before it are verified
+    cdef readonly int attempts          # requests sent
+    cdef readonly str url               # where the answer comes from
+    cdef int ended                      # how the answer ended, or OPEN
+    cdef object error                   # what broke the connection
+
+    # the answer's decoders
+    cdef Framing framing
+    cdef Multipart multipart            # buffered mode only
+    cdef TarReader tar
+    cdef list out                       # buffered mode: the server's record of each entry
+    cdef Py_ssize_t held                # last bytes that may be the closing delimiter
+
+    # bytes received and not yet handed out: buffer.data[pos:end]
+    cdef Block buffer
+    cdef Py_ssize_t pos
+    cdef Py_ssize_t end
+
+    # memory lent for the next read
+    cdef uint8_t *lent
+    cdef Py_ssize_t lent_size
+    cdef bint lent_direct               # it is the payload's own
+
+    # the payload at hand
+    cdef Py_ssize_t size
+    cdef uint8_t *dest                  # where it is gathered; NULL: it stays in `buffer`
+    cdef Py_ssize_t filled
+    cdef Py_ssize_t room                # bytes at `dest`
+    cdef PyObject *whole_bytes          # PAIRS: the bytes object being filled; its only reference
+    cdef Block own_block                # ITEMS: a block of its own
+    cdef str err_msg                    # why the entry at hand is missing, or None
+
+    # COLUMNS: payloads back to back
+    cdef Block slab
+    cdef Py_buffer into                 # or the caller's buffer
+    cdef bint has_into
+    cdef readonly int64_t used          # bytes of it
+    cdef Py_ssize_t expected            # bytes it will likely take
+    cdef Block offsets                  # int64, count + 1
+    cdef Block present                  # uint8, count
+    cdef readonly dict errors           # index -> why it is missing
+
+    # counted
+    cdef readonly int64_t misses
+    cdef readonly int64_t payload_bytes
+    cdef readonly int64_t wire_bytes
+    cdef readonly int64_t bytes_copied
+    cdef readonly int64_t reads
+
+    cdef object take(self)
+    cdef int advance(self) except -1
+    cdef int starved(self) except -1
+    cdef Py_ssize_t limit(self) noexcept
+    cdef int begin_payload(self) except -1
+    cdef int reserve(self, Py_ssize_t room) except -1
+    cdef int make_room(self) except -1
+    cdef int new_arena(self) except -1
+    cdef int verify(self) except -1
+    cdef bint is_named(self, const uint8_t *p, Py_ssize_t n, bint missing) except -1
+    cdef int read_metadata(self) except -1
+    cdef str check_out(self)
+    cdef object not_found(self, list indices)
+    cdef object damage(self, str layer, str what, object expected, object found)
+    cdef object incomplete(self, object cause)
+    cdef object in_context(self, object error)
+
+
+cdef class Results:
+    cdef Delivery delivery
+    cdef object call            # the shell that moves bytes; None at the end
+    cdef bint busy              # a thread is inside

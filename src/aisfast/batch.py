@@ -1,0 +1,448 @@
+"""`Batch`: what to get, and the three ways to get it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from aisfast._delivery import Delivery, Form, Results
+from aisfast._request import Entries, check_names, name_fault
+from aisfast.enums import Colocation
+from aisfast.errors import IncompleteBatchError
+from aisfast.models import MossIn, MossReq
+from aisfast.policy import Policy
+from aisfast.stats import Stats
+from aisfast.transport import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from aisfast._items import Item, MossOut
+    from aisfast.bucket import Bucket
+    from aisfast.client import Client
+    from aisfast.columns import Columns
+    from aisfast.object import Object
+
+FORMATS = (".tar", ".tgz", ".tar.gz", ".zip", ".tar.lz4")
+BUCKET_REQUIRED = "Bucket must be provided when objects are specified as raw names (str or list of str)"
+
+
+class LazyRequest(MossReq):
+    """A `MossReq` whose entries are columns until somebody asks for the list. From then on the list is the truth."""
+
+    __slots__ = ("_columns", "_list")
+
+    def __init__(self, **given: Any) -> None:
+        self._columns: Entries | None = Entries()
+        self._list: list[MossIn] | None = None
+        super().__init__(**given)
+
+    @property
+    def moss_in(self) -> list[MossIn]:  # type: ignore[override]
+        if self._list is None:
+            assert self._columns is not None
+            self._list = [_model_of(self._columns, i) for i in range(len(self._columns))]
+            self._columns = None
+        return self._list
+
+    @moss_in.setter
+    def moss_in(self, entries: list[MossIn] | None) -> None:
+        if entries:
+            self._list, self._columns = entries, None
+        else:
+            self._list, self._columns = None, Entries()
+
+    @property
+    def columns(self) -> Entries | None:
+        """The columns to add to, or None: there is a list."""
+        if self._columns is not None and self._columns.frozen:
+            self._columns = self._columns.copy()
+        return self._columns
+
+    def freeze(self) -> Entries:
+        """The entries, for a call to keep: they do not change any more."""
+        if self._list is not None:
+            return Entries.of_models(self._list)
+        assert self._columns is not None
+        self._columns.frozen = True
+        return self._columns
+
+    def __len__(self) -> int:
+        return len(self._columns if self._list is None else self._list)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: getattr(self, name) for name in self._wire if name != "moss_in"}
+        return _request, (self._columns, self._list, fields)
+
+
+def _request(columns: Entries | None, entries: list[MossIn] | None, fields: dict[str, Any]) -> LazyRequest:
+    request = LazyRequest(**fields)
+    request._columns, request._list = columns, entries
+    return request
+
+
+class Batch:
+    """Objects, archive members and byte ranges to get in one request.
+
+    Args:
+        request_client: The `Client`.
+        objects: A name, an `Object`, or a list of them, to begin with.
+        bucket: Where names are looked up.
+        output_format: ".tar". The others come in a later release.
+        cont_on_err: `get()` only: a missing entry comes empty, with `err_msg`; else it is an error.
+        only_obj_name: Name members without their bucket.
+        streaming_get: Entries come as the server reads them; else when all are read, with metadata ("buffered").
+        colocation: A hint about where the objects live.
+    Raises:
+        ValueError: An argument is wrong, or a name is given without a bucket.
+        NotImplementedError: `Colocation.TARGET_AND_SHARD_AWARE`, which the server does not have.
+    """
+
+    def __init__(
+        self,
+        request_client: Client,
+        objects: list[Object | str] | list[Object] | list[str] | Object | str | None = None,
+        bucket: Bucket | None = None,
+        output_format: str = ".tar",
+        cont_on_err: bool = True,
+        only_obj_name: bool = False,
+        streaming_get: bool = True,
+        colocation: Colocation = Colocation.NONE,
+    ) -> None:
+        if colocation not in (0, 1, 2):
+            raise ValueError(f"Invalid colocation value: {colocation}. Must be a Colocation enum member.")
+        if colocation == Colocation.TARGET_AND_SHARD_AWARE:
+            raise NotImplementedError("Colocation.TARGET_AND_SHARD_AWARE is not yet implemented on the server side.")
+        if not isinstance(output_format, str) or output_format.lower() not in FORMATS:
+            raise ValueError(f"Unsupported output format type {output_format}")
+        self.request_client = request_client
+        self.bucket = bucket
+        self.request: MossReq = LazyRequest(
+            output_format=output_format,
+            cont_on_err=cont_on_err,
+            only_obj_name=only_obj_name,
+            streaming_get=streaming_get,
+            colocation=int(colocation) if colocation else None,
+        )
+        if objects is None:
+            return
+        if isinstance(objects, list) and bucket is not None and all(type(name) is str for name in objects):
+            check_names(objects)
+            self._columns().extend(objects, *_place_of_bucket(bucket))  # type: ignore[union-attr]
+            return
+        for obj in objects if isinstance(objects, list) else [objects]:
+            self.add(obj)
+
+    @property
+    def requests_list(self) -> list[MossIn]:
+        """The entries as a list that may be changed: the list itself, not a copy."""
+        return self.request.moss_in
+
+    def add(
+        self,
+        obj: Object | str,
+        opaque: bytes | None = None,
+        archpath: str | None = None,
+        start: int | None = None,
+        length: int | None = None,
+        bck: str | None = None,
+        provider: str | None = None,
+    ) -> Self:
+        """Add an entry.
+
+        Args:
+            obj: An `Object`, or the name of one.
+            opaque: Bytes that come back with it.
+            archpath: Path of a file in the object, which is an archive (.tar, .tgz, .tar.gz, .zip, .tar.lz4).
+            start, length: Byte range [start, start + length) of the object or of the file in it; length -1: to the end.
+            bck, provider: Bucket of a name that is not in the batch's own bucket; both or neither.
+        Returns:
+            The batch itself.
+        Raises:
+            ValueError: The name, archpath or range is one that no object has; a name without a bucket.
+        """
+        if start or length:
+            _check_range(start, length)
+        if (bck is None) != (provider is None):
+            raise ValueError("bck and provider must be set together, or not at all")
+        if isinstance(obj, str):
+            name: str = obj
+            if bck is None:
+                if self.bucket is None:
+                    raise ValueError(f"{BUCKET_REQUIRED}: {obj!r}")
+                bck, provider = _place_of_bucket(self.bucket)
+        elif hasattr(obj, "bucket_name") and hasattr(obj, "name"):
+            if bck is not None:
+                raise ValueError("bck/provider cannot be combined with an Object instance")
+            name = obj.name
+            bck, provider = _place_of_object(obj, self.bucket)
+        else:
+            raise ValueError(f"Unsupported object type: {type(obj)}")
+        for what, text in (("name", name), ("archpath", archpath)):
+            fault = name_fault(text) if what == "name" or text else None
+            if fault is not None:
+                raise ValueError(f"entry {len(self)}: the {what} {text[:200]!r} {fault}: nothing can have it")
+        columns = self._columns()
+        if columns is not None:
+            columns.append(name, bck, provider, archpath, opaque or None, start or 0, length or 0)
+        else:
+            one = Entries()
+            one.append(name, bck, provider, archpath, opaque or None, start or 0, length or 0)
+            self.request.moss_in.append(_model_of(one, 0))
+        return self
+
+    def clear(self) -> Self:
+        """Forget all entries. A call that is under way keeps its own."""
+        self.request.moss_in = []
+        return self
+
+    def get(
+        self,
+        raw: bool = False,
+        decode_as_stream: bool = False,
+        clear_batch: bool = True,
+        *,
+        tar_buffer_size: int | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[tuple[MossOut, bytes]]:
+        """Send the request; iterate over (info, payload) of every entry, in order.
+
+        Args:
+            raw, decode_as_stream: Not in this release.
+            clear_batch: Forget the entries once the request is accepted.
+            tar_buffer_size: Checked as the official SDK does, and not used.
+            policy: Options for this call, in place of the client's.
+        Returns:
+            An iterator of pairs of `MossOut` and `bytes`.
+        Raises:
+            ValueError: No entries, or a wrong argument.
+            AISError: The server refused. While iterating: `ErrObjNotFound`, `WireError`, `IncompleteBatchError`.
+        """
+        self._check_not_empty()
+        if tar_buffer_size is not None:
+            if isinstance(tar_buffer_size, bool) or not isinstance(tar_buffer_size, int) or tar_buffer_size <= 0:
+                raise ValueError("tar_buffer_size must be a positive integer")
+            if raw or self.request.output_format == ".zip":
+                raise ValueError("tar_buffer_size requires TAR extraction with raw=False")
+        if raw or decode_as_stream:
+            raise NotImplementedError("raw=True and decode_as_stream=True are not in this release: use stream()")
+        coer = self.request.cont_on_err
+        call, delivery = self._call(Form.PAIRS, policy, strict=not coer, coer=coer)
+        call.open()
+        if clear_batch:
+            self.clear()
+        if not self.request.streaming_get:
+            _await_metadata(call, delivery)
+        return Results(delivery, call)
+
+    def stream(self, *, missing: str = "raise", policy: Policy | None = None) -> Stream:
+        """Send the request; iterate over an `Item` of every entry, in order, each as soon as its payload is complete.
+
+        Args:
+            missing: "raise": a missing entry is an `ErrObjNotFound` at its position; "mark": it comes as an item that
+                is not `ok`.
+            policy: Options for this call, in place of the client's.
+        Returns:
+            A `Stream`, to be used in a `with` statement where it may be left early.
+        Raises:
+            ValueError: No entries, or a wrong argument.
+            AISError: The server refused. While iterating: `ErrObjNotFound`, `WireError`, `IncompleteBatchError`.
+        """
+        call, delivery = self._call(Form.ITEMS, policy, strict=_raises(missing), coer=True)
+        call.open()
+        return Stream(delivery, call)
+
+    def fetch(self, *, missing: str = "raise", into: Any = None, policy: Policy | None = None) -> Columns:
+        """Send the request and receive the whole batch into one slab.
+
+        Args:
+            missing: "raise": `ErrObjNotFound` naming all missing entries; "mark": they are not `ok`.
+            into: A writable buffer for the payloads, instead of memory of our own.
+            policy: Options for this call, in place of the client's.
+        Returns:
+            The batch as `Columns`.
+        Raises:
+            ValueError: No entries, or a wrong argument.
+            LimitError: `into` is too small; nothing was written past its end.
+            AISError: `ErrObjNotFound`, `WireError`, `IncompleteBatchError` (with `.partial`), or the server refused.
+        """
+        from aisfast.columns import Columns
+
+        call, delivery = self._call(Form.COLUMNS, policy, strict=_raises(missing), coer=True, into=into)
+        call.open()
+        try:
+            while not delivery.fill():
+                call.pump()
+        except IncompleteBatchError as error:
+            call.close()
+            error.partial = Columns(delivery, call.stats)
+            raise
+        except BaseException:
+            call.close()
+            raise
+        call.finish()
+        return Columns(delivery, call.stats)
+
+    def __len__(self) -> int:
+        return len(self.request)  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        return f"Batch(objects={len(self)}, format={self.request.output_format})"
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _columns(self) -> Entries | None:
+        return self.request.columns  # type: ignore[attr-defined,no-any-return]
+
+    def _check_not_empty(self) -> None:
+        if not len(self):
+            raise ValueError("No objects added to batch")
+
+    def _call(
+        self, form: int, policy: Policy | None, *, strict: bool, coer: bool | None, into: Any = None
+    ) -> tuple[Call, Delivery]:
+        self._check_not_empty()
+        request = self.request
+        if (request.output_format or ".tar").lower() != ".tar":
+            raise NotImplementedError(f"output format {request.output_format!r} is not in this release: use '.tar'")
+        client = self.request_client
+        policy = policy or client.policy
+        entries: Entries = request.freeze()  # type: ignore[attr-defined]
+        if self.bucket is not None:
+            entries.bucket, entries.provider = self.bucket.name, _value(self.bucket.provider)
+        coloc = request.colocation or 0
+        body = entries.body(
+            request.output_format, coer, request.only_obj_name, request.streaming_get, coloc
+        )
+        if entries.unspeakable >= 0:
+            raise ValueError(
+                f"{entries.describe(entries.unspeakable)!r}: its text holds lone surrogates, so it is no UTF-8 text; "
+                "nothing can have that name"
+            )
+        delivery = Delivery(
+            entries,
+            form,
+            streaming=bool(request.streaming_get),
+            only_obj_name=bool(request.only_obj_name),
+            missing_raises=strict,
+            max_entry=policy.max_entry,
+            make_rest=self._rest,
+            into=into,
+            expected=int(client.transport.view.entry_bytes * len(entries)),
+        )
+        return Call(client.transport, delivery, self._path(coloc), body, policy), delivery
+
+    def _path(self, coloc: int) -> str:
+        path, params = "ml/moss", {}
+        if self.bucket is not None:
+            path = f"ml/moss/{quote(self.bucket.name, safe='')}"
+            params["provider"] = _value(self.bucket.provider)
+            if self.bucket.namespace is not None:
+                params["namespace"] = self.bucket.namespace.get_path()
+        if coloc:
+            params["coloc"] = str(coloc)
+        return f"{path}?{urlencode(params)}" if params else path
+
+    def _rest(self, entries: Entries) -> Batch:
+        """A batch like this one, of some of its entries."""
+        request = self.request
+        rest = Batch(
+            self.request_client,
+            bucket=self.bucket,
+            output_format=request.output_format or ".tar",
+            cont_on_err=bool(request.cont_on_err),
+            only_obj_name=bool(request.only_obj_name),
+            streaming_get=bool(request.streaming_get),
+            colocation=Colocation(request.colocation or 0),
+        )
+        rest.request._columns = entries  # type: ignore[attr-defined]
+        return rest
+
+
+class Stream(Results):
+    """Iterator of `Item`, and a context manager: leaving it early closes its connection and nothing else."""
+
+    def __init__(self, delivery: Delivery, call: Call) -> None:
+        super().__init__(delivery, call)
+        self.stats: Stats = call.stats
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    if TYPE_CHECKING:
+
+        def __next__(self) -> Item: ...
+
+
+def _await_metadata(call: Call, delivery: Delivery) -> None:
+    try:
+        while not delivery.metadata_ready():
+            call.pump()
+    except BaseException:
+        call.close()
+        raise
+
+
+def _raises(missing: str) -> bool:
+    if missing not in ("raise", "mark"):
+        raise ValueError(f"missing={missing!r} must be 'raise' or 'mark'")
+    return missing == "raise"
+
+
+def _check_range(start: int | None, length: int | None) -> None:
+    for name, value in (("start", start), ("length", length)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
+            raise ValueError(f"Invalid byte range: {name}={value!r} must be an integer of 64 bits")
+    if start and start < 0:
+        raise ValueError(f"Invalid byte range: start={start} must be >= 0")
+    if length is not None and length < -1:
+        raise ValueError(f"Invalid byte range: length={length} must be > 0, or -1 to read to the end")
+    if start and not length:
+        raise ValueError(f"Invalid byte range: start={start} requires length > 0 or -1 (use -1 to read to the end)")
+
+
+def _value(provider: Any) -> str:
+    return str(getattr(provider, "value", provider))
+
+
+def _place_of_bucket(bucket: Bucket) -> tuple[str | None, str | None]:
+    """What to send with an entry of the batch's own bucket. A bucket in a namespace can only be named by the request as
+    a whole, since `bucket` in an entry is looked up in the global one."""
+    return (None, None) if bucket.namespace is not None else (bucket.name, _value(bucket.provider))
+
+
+def _place_of_object(obj: Object, own: Bucket | None) -> tuple[str | None, str | None]:
+    namespace = obj.query_params.get("namespace")
+    if namespace is None:
+        return obj.bucket_name, _value(obj.bucket_provider)
+    if own is None or own.namespace is None or (own.name, own.namespace.get_path()) != (obj.bucket_name, namespace):
+        raise ValueError(
+            f"object {obj.name!r} lives in namespace {namespace} of bucket {obj.bucket_name!r}: a request can name "
+            "only the namespace of its own bucket; give the batch that bucket"
+        )
+    return None, None
+
+
+def _model_of(entries: Entries, i: int) -> MossIn:
+    from base64 import b64encode
+
+    name, bucket, provider, archpath, opaque, start, length, uname = entries.row(i)
+    return MossIn(
+        obj_name=name,
+        bck=bucket,
+        provider=provider,
+        uname=uname,
+        opaque=b64encode(opaque).decode() if opaque else None,
+        archpath=archpath,
+        start=start or None,
+        length=length or None,
+    )

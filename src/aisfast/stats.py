@@ -1,0 +1,50 @@
+"""What a call cost, counted; `client.stats` adds up all of a client's calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts of one call, or of all calls of a client.
+
+    Attributes:
+        requests: GetBatch requests sent to the endpoint.
+        members: Entries delivered, missing ones included.
+        misses: Entries the server reported missing.
+        payload_bytes: Bytes of payload delivered.
+        wire_bytes: Bytes read from sockets, response heads not included.
+        bytes_copied: Payload bytes that were copied after they were received.
+        reads: Reads of answers' bodies.
+        redirects: Redirects followed.
+        reconnects: Kept connections that had died and were replaced.
+        connections: Connections opened.
+        throttled: Answers with status 429.
+        targets: Most targets the cluster was seen to have.
+        unclean_ends: Answers whose last entry was followed by something wrong; known when their drain has ended.
+        wall: Seconds from the request to the last entry.
+        wait: Seconds of it spent waiting for the network.
+    """
+
+    requests: int = 0
+    members: int = 0
+    misses: int = 0
+    payload_bytes: int = 0
+    wire_bytes: int = 0
+    bytes_copied: int = 0
+    reads: int = 0
+    redirects: int = 0
+    reconnects: int = 0
+    connections: int = 0
+    throttled: int = 0
+    targets: int = 0
+    unclean_ends: int = 0
+    wall: float = 0.0
+    wait: float = 0.0
+
+    def add(self, other: Stats) -> None:
+        """Count another call in."""
+        for field in fields(self):
+            mine, its = getattr(self, field.name), getattr(other, field.name)
+            setattr(self, field.name, max(mine, its) if field.name == "targets" else mine + its)
