@@ -1,0 +1,271 @@
+"""The API for batches before `Client.batch()` (official SDK 1.15 and 1.16), on top of `Batch`.
+
+What differs from then: an answer that lacks entries is an error, and an entry that is missing says so in
+`err_msg` in streaming mode too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aisfast.models import Fields, MossIn
+
+if TYPE_CHECKING:
+    from aisfast._items import MossOut
+    from aisfast.client import Client
+    from aisfast.object import Object
+
+
+class _Record:
+    """A dataclass whose fields are given by their own names or by their names on the wire."""
+
+    _wire: ClassVar[Mapping[str, str]] = {"obj_name": "objname", "bck": "bucket"}
+
+    @classmethod
+    def from_wire(cls, given: Mapping[str, Any]) -> Any:
+        """A record of the fields in a mapping; what it does not know is left out."""
+        values = {}
+        for its in fields(cls):  # type: ignore[arg-type]
+            for name in (its.name, cls._wire.get(its.name, its.name)):
+                if name in given:
+                    values[its.name] = given[name]
+        return cls(**values)
+
+
+@dataclass
+class BatchObjectRequest(_Record):
+    """One entry of a request. `opaque` is base64 text."""
+
+    obj_name: str
+    bck: str = ""
+    provider: str = ""
+    uname: str = ""
+    opaque: str | None = None
+    archpath: str | None = ""
+    start: int | None = None
+    length: int | None = None
+
+    def dict(self, *_args: Any, **_kwargs: Any) -> Fields:
+        """What is sent: the fields under their names on the wire, without those that have their default."""
+        return {
+            self._wire.get(its.name, its.name): getattr(self, its.name)
+            for its in fields(self)
+            if getattr(self, its.name) != its.default
+        }
+
+
+class BatchRequest:
+    """What to fetch and how.
+
+    Args:
+        output_format: Of the answer: ".tar", ".tgz", ".tar.gz" or ".zip".
+        continue_on_err: An entry that is missing does not end the batch.
+        only_obj_name: Members of the answer are named without their bucket.
+        streaming: The answer is one archive, sent as it is made; else multipart, with metadata.
+    """
+
+    def __init__(
+        self,
+        output_format: str = ".tar",
+        continue_on_err: bool = True,
+        only_obj_name: bool = False,
+        streaming: bool = True,
+    ) -> None:
+        self.obj_requests: list[BatchObjectRequest] = []
+        self.output_format = output_format
+        self.continue_on_err = continue_on_err
+        self.only_obj_name = only_obj_name
+        self.streaming = streaming
+
+    def add_object_request(
+        self,
+        obj: Object,
+        opaque: bytes | None = None,
+        archpath: str | None = None,
+        start: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        """Add an object, a file in it, or a range of either.
+
+        Args:
+            opaque: Bytes that come back with the item.
+            archpath: The file inside the object, which is an archive.
+            start, length: Byte range; length -1 is to the end.
+        """
+        self.obj_requests.append(
+            BatchObjectRequest(
+                obj.name,
+                obj.bucket_name,
+                obj.bucket_provider.value,
+                opaque=None if opaque is None else base64.b64encode(opaque).decode(),
+                archpath="" if archpath is None else archpath,
+                start=start,
+                length=length,
+            )
+        )
+
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return not self.obj_requests
+
+    def get_request_bck_name_prov(self) -> tuple[str, str]:
+        """Bucket and provider of the first entry: the ones the request is sent to.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.is_empty():
+            raise ValueError("BatchRequest is empty")
+        return self.obj_requests[0].bck, self.obj_requests[0].provider
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request under its names on the wire."""
+        return {
+            "in": [request.dict() for request in self.obj_requests],
+            "mime": self.output_format,
+            "coer": self.continue_on_err,
+            "onob": self.only_obj_name,
+            "strm": self.streaming,
+        }
+
+    def to_json(self) -> str:
+        """The request as JSON text."""
+        return json.dumps(self.to_dict(), indent=4)
+
+    @classmethod
+    def from_json(cls, json_str: str) -> BatchRequest:
+        """A request from such text."""
+        given = json.loads(json_str)
+        request = cls(
+            given.get("mime", ".tar"),
+            given.get("coer", True),
+            given.get("onob", False),
+            given.get("strm", True),
+        )
+        request.obj_requests = [BatchObjectRequest.from_wire(entry) for entry in given.get("in", [])]
+        return request
+
+
+@dataclass
+class BatchResponseItem(_Record):
+    """What came of one entry.
+
+    Attributes:
+        obj_name, bucket, provider, archpath: As asked for.
+        opaque: The bytes given with the entry, or None.
+        err_msg: Why the entry is missing, or None.
+        size: Bytes of its payload; 0 in streaming mode.
+        is_missing: The object is missing: of whole objects, and only where members are named with a bucket.
+    """
+
+    _wire: ClassVar[Mapping[str, str]] = {"obj_name": "objname"}
+
+    obj_name: str = ""
+    bucket: str = ""
+    provider: str = ""
+    archpath: str = ""
+    opaque: bytes | None = None
+    err_msg: str | None = None
+    size: int = 0
+    is_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.opaque, str):
+            try:
+                self.opaque = (
+                    base64.urlsafe_b64decode(self.opaque.replace("+", "-").replace("/", "_")) or None
+                )
+            except ValueError:
+                self.opaque = None
+
+    @classmethod
+    def from_batch_request(cls, batch_request: BatchRequest, req_index: int) -> BatchResponseItem:
+        """What the request alone says of the entry at that index."""
+        item: BatchResponseItem = cls.from_wire(batch_request.obj_requests[req_index].dict())
+        return item
+
+    @staticmethod
+    def from_request_or_response(
+        index: int, batch_request: BatchRequest, batch_response: BatchResponse | None
+    ) -> BatchResponseItem:
+        """What is said of the entry at that index: by the response if there is one, else by the request."""
+        if batch_request.streaming or batch_response is None:
+            return BatchResponseItem.from_batch_request(batch_request, index)
+        return batch_response.responses[index]
+
+    def is_file_missing(self, filename: str) -> bool:
+        """Whether a member of that name stands for the missing object."""
+        return filename == f"__404__/{self.bucket}/{self.obj_name}"
+
+
+@dataclass
+class BatchResponse:
+    """The metadata of an answer in buffered mode."""
+
+    responses: list[BatchResponseItem] = field(default_factory=list)
+    uuid: str = ""
+
+    @classmethod
+    def from_json(cls, json_str: str) -> BatchResponse:
+        """The metadata from its JSON text."""
+        given = json.loads(json_str)
+        return cls(
+            [BatchResponseItem.from_wire(item) for item in given.get("out") or ()], given.get("uuid", "")
+        )
+
+
+class BatchLoader:
+    """Fetches requests. Made by `Client.batch_loader`."""
+
+    def __init__(self, request_client: Client) -> None:
+        self._client = request_client
+
+    def get_batch(
+        self, batch_request: BatchRequest, return_raw: bool = False, decode_as_stream: bool = False
+    ) -> Iterator[tuple[BatchResponseItem, bytes]]:
+        """Send the request. The request can be extended and sent again.
+
+        Args:
+            return_raw, decode_as_stream: As `raw` and `decode_as_stream` of `Batch.get`.
+        Returns:
+            An iterator of item and payload, in the order of the request.
+        Raises:
+            ValueError: The request is empty.
+            AISError: See `Batch.get`.
+        """
+        from aisfast.batch import Batch  # compiled modules: not at import
+
+        if not batch_request or batch_request.is_empty():
+            raise ValueError("Batch request must not be empty")
+        name, provider = batch_request.get_request_bck_name_prov()
+        batch = Batch(
+            self._client,
+            bucket=self._client.bucket(name, provider or "ais"),
+            output_format=batch_request.output_format,
+            cont_on_err=batch_request.continue_on_err,
+            only_obj_name=batch_request.only_obj_name,
+            streaming_get=batch_request.streaming,
+        )
+        batch.requests_list.extend(MossIn(**request.dict()) for request in batch_request.obj_requests)
+        answer = batch.get(raw=return_raw, decode_as_stream=decode_as_stream)
+        if return_raw:
+            return answer  # type: ignore[return-value]  # then it is the body, as it comes
+        streaming, named = batch_request.streaming, not batch_request.only_obj_name
+        return ((_item(info, streaming, named), data) for info, data in answer)
+
+
+def _item(info: MossOut, streaming: bool, named: bool) -> BatchResponseItem:
+    return BatchResponseItem(
+        info.obj_name,
+        info.bucket,
+        info.provider,
+        info.archpath or "",
+        info.opaque,
+        info.err_msg,
+        0 if streaming else info.size,
+        is_missing=info.err_msg is not None and named and not info.archpath,
+    )

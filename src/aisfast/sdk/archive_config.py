@@ -1,0 +1,6 @@
+"""The official module path of archive options."""
+
+from aisfast.enums import ArchiveMode
+from aisfast.models import ArchiveConfig
+
+__all__ = ["ArchiveConfig", "ArchiveMode"]

@@ -1,0 +1,1 @@
+"""The official package of batches: `Batch` and, from 1.15.1 to 1.16, what came before it."""

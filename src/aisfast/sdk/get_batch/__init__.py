@@ -1,0 +1,1 @@
+"""The official package of batches in 1.15.0."""

@@ -1,0 +1,5 @@
+"""The official module path of `ObjectProps`."""
+
+from aisfast.object import ObjectProps
+
+__all__ = ["ObjectProps"]

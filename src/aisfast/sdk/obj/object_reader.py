@@ -1,0 +1,5 @@
+"""The official module path of `ObjectReader`."""
+
+from aisfast.object import ObjectReader
+
+__all__ = ["ObjectReader"]
