@@ -1,0 +1,150 @@
+"""An AIStore-compatible cluster in one process, for tests, demos and development without a cluster.
+
+One proxy and N targets listen on ports of their own and speak real HTTP: redirects, GetBatch in both modes, buckets,
+objects and lists as the official SDK uses them. The bytes of GetBatch answers are those of a real target, but for
+dates, ids and what a compressor chooses. What it does not have: jobs, ETL, cloud backends, output as .zip and .tar.lz4;
+object checksums are md5 where a real cluster has xxhash2. Nothing of the client's decoder or request writer is used.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from types import TracebackType
+
+from aisfast.emulator.batch import Jobs
+from aisfast.emulator.httpd import Listeners
+from aisfast.emulator.proxy import Proxy
+from aisfast.emulator.serve import server_main
+from aisfast.emulator.smap import GLOBAL_NAMESPACE, Smap
+from aisfast.emulator.store import Bucket, Store, provider
+from aisfast.emulator.target import Target
+
+__all__ = ["Cluster", "server_main"]
+
+_HOST = "127.0.0.1"
+_FIRST_ID = 51080  # node ids end in a number; it does not follow the ports, so that a seed gives the same ids each time
+_ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class Cluster:
+    """A running cluster, as a context manager or between `start()` and `stop()`.
+
+    Args:
+        targets: Number of targets.
+        tail_delay: Seconds that a target with peers waits at the end of an answer, holding back its last bytes, as a
+            real one does. 0 for quick tests.
+        port: Port of the proxy; the targets take the next ones. 0: any free ports.
+        dir: Directory in which objects live as files; None: in memory. A restarted cluster finds them again.
+        token: Bearer token that the proxy demands, or None.
+        tls: Paths of a certificate and its key; the cluster then speaks HTTPS.
+        seed: Makes node ids, the choice of targets and job ids repeatable.
+        max_wait: Seconds to wait for an entry that a peer does not send (20 on a real cluster).
+
+    Attributes:
+        endpoint: URL of the proxy, once started.
+        next_dt: Index of the target that answers the next GetBatch; None again after it. For tests.
+    """
+
+    def __init__(
+        self,
+        targets: int = 1,
+        tail_delay: float = 0.1,
+        *,
+        port: int = 0,
+        dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        tls: tuple[str, str] | None = None,
+        seed: int | None = None,
+        max_wait: float = 0.2,
+    ):
+        if targets < 1:
+            raise ValueError(f"targets={targets} must be at least 1")
+        if tail_delay < 0 or max_wait < 0:
+            raise ValueError("tail_delay and max_wait are seconds, 0 or more")
+        self.tail_delay = tail_delay
+        self.max_wait = max_wait
+        self.token = token
+        self.next_dt: int | None = None
+        self.random = random.Random(seed)
+        self.smap = Smap(targets, self.random, _FIRST_ID, "https" if tls else "http")
+        self.jobs = [Jobs(self.new_id) for _ in self.smap.targets]
+        self.store = Store(dir, self.smap.owner)
+        self._port = port
+        self._tls = tls
+        self._listeners: Listeners | None = None
+        self._stopped = threading.Event()
+
+    @property
+    def endpoint(self) -> str:
+        if not self.smap.proxy.port:
+            raise RuntimeError("the cluster has not been started; use `with Cluster() as cluster:`, or call start()")
+        return self.smap.proxy.url
+
+    def start(self) -> Cluster:
+        """Listen and serve. Returns once requests can be sent.
+
+        Raises:
+            OSError: A port is taken, or the directory or certificate cannot be read.
+        """
+        if self._listeners is not None:
+            raise RuntimeError("the cluster is running")
+        self._stopped.clear()
+        self.store.load()
+        listeners = Listeners(self._tls)
+        try:
+            self.smap.proxy.port = listeners.listen(_HOST, self._port, Proxy(self, self.smap.proxy).handle)
+            for index, target in enumerate(self.smap.targets):
+                port = self._port + 1 + index if self._port else 0
+                target.port = listeners.listen(_HOST, port, Target(self, target, index).handle)
+        except OSError:
+            listeners.stop()
+            raise
+        listeners.start()
+        self._listeners = listeners
+        return self
+
+    def stop(self) -> None:
+        """Close all connections and wait for all threads. Stored objects stay."""
+        if self._listeners is not None:
+            self._stopped.set()
+            self._listeners.stop()
+            self._listeners = None
+
+    def __enter__(self) -> Cluster:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- for tests
+
+    def bucket(self, name: str, *, prov: str = "ais", namespace: str = GLOBAL_NAMESPACE) -> Bucket:
+        """The bucket, made if it is not there."""
+        key = provider(prov), namespace, name
+        return self.store.buckets.get(key) or self.store.create(name, key[0], namespace)
+
+    def put(self, bucket: str, name: str, data: bytes) -> None:
+        """Store an object without a request; creates the bucket."""
+        self.bucket(bucket).put(name, bytes(data))
+
+    def owner(self, bucket: str, name: str) -> int:
+        """Index of the target that owns the object, there or not: the choice of a real cluster with these node ids."""
+        return self.store.owner_of(self.bucket(bucket), name)
+
+    def place(self, bucket: str, name: str, target: int) -> None:
+        """Make a target the owner of an object, there or not, against the rule."""
+        self.store.place(self.bucket(bucket), name, target)
+
+    # -- for its own parts
+
+    def new_id(self, length: int) -> str:
+        """A random id."""
+        return "".join(self.random.choices(_ID_LETTERS, k=length))
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond `stop`."""
+        self._stopped.wait(seconds)

@@ -1,0 +1,177 @@
+"""TAR as Go's archive/tar writes it with an unknown format: USTAR where the header fits, else PAX, never GNU.
+
+The writers put an archive into a sink, which is anything with `write(bytes)`. Every output format is one class in
+`WRITERS`; a further one needs `member`, `close` and its entry there.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import zlib
+from collections.abc import Iterable
+from typing import Protocol
+
+BLOCK = 512
+OCTAL_LIMIT = 1 << 33  # sizes and times from here on do not fit eleven octal digits
+NAME = 100
+PREFIX = 155
+PIECE = 32768  # payload is copied in pieces of the server's default buffer
+
+_ZEROS = bytes(BLOCK)
+_MODE_UID_GID = b"0000644\0" + b"0000000\0" * 2
+_USTAR = b"ustar\x0000"
+_DEVICES = b"0000000\0" * 2
+
+
+class Sink(Protocol):
+    def write(self, data: bytes | memoryview) -> None: ...
+
+
+def header(name: str, size: int, mtime: int = 0) -> bytes:
+    """Everything that stands before a member's payload.
+
+    Args:
+        name: Member name.
+        size: Payload bytes.
+        mtime: Seconds since the epoch, may be negative.
+    """
+    raw = name.encode("utf-8", "replace")
+    prefix = b""
+    records = {}
+    if len(raw) > NAME or not raw.isascii():
+        split = _split(raw)
+        if split is None:
+            records["path"] = raw
+        else:
+            prefix, short = split
+    if size >= OCTAL_LIMIT:
+        records["size"] = b"%d" % size
+    if not 0 <= mtime < OCTAL_LIMIT:
+        records["mtime"] = b"%d" % mtime
+    if not records:
+        return _block(short if prefix else raw, _MODE_UID_GID, size, mtime, b"0", _DEVICES, prefix)
+    if prefix:
+        records["path"] = raw
+    return _pax(name, raw, records, size, mtime)
+
+
+def padding(size: int) -> bytes:
+    """Zeros that complete a payload of `size` bytes to whole blocks."""
+    return _ZEROS[: -size % BLOCK]
+
+
+def _split(raw: bytes) -> tuple[bytes, bytes] | None:
+    """Prefix and suffix at the one place where Go tries to split a long ASCII name."""
+    if not raw.isascii():
+        return None
+    at = raw.rfind(b"/", 0, min(len(raw), PREFIX + 1))
+    if at <= 0 or not 0 < len(raw) - at - 1 <= NAME:
+        return None
+    return raw[:at], raw[at + 1 :]
+
+
+def _block(name: bytes, ids: bytes, size: int, mtime: int, flag: bytes, devices: bytes, prefix: bytes) -> bytes:
+    front = name.ljust(NAME, b"\0") + ids + b"%011o\0%011o\0" % (size, mtime)
+    back = flag + bytes(NAME) + _USTAR + bytes(64) + devices + prefix.ljust(PREFIX, b"\0") + bytes(12)
+    return front + b"%06o\0 " % (sum(front) + sum(back) + 8 * 32) + back
+
+
+def _pax(name: str, raw: bytes, records: dict[str, bytes], size: int, mtime: int) -> bytes:
+    data = b"".join(_record(key.encode(), records[key]) for key in sorted(records))
+    folder, _, base = name.rpartition("/")
+    label = posixpath.normpath(posixpath.join(folder + "/" if _ else "", "PaxHeaders.0", base))
+    if label.startswith("//"):
+        label = label[1:]
+    extended = _block(_ascii(label)[:NAME].rstrip(b"/"), b"0000000\0" * 3, len(data), 0, b"x", bytes(16), b"")
+    short = _ascii(name)
+    if len(short) > NAME:
+        short = short[:NAME].rstrip(b"/")
+    own = _block(
+        short,
+        _MODE_UID_GID,
+        0 if "size" in records else size,
+        0 if "mtime" in records else mtime,
+        b"0",
+        _DEVICES,
+        b"",
+    )
+    return extended + data + padding(len(data)) + own
+
+
+def _ascii(text: str) -> bytes:
+    return text.encode("ascii", "ignore").replace(b"\0", b"")
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """One PAX record; its length counts itself."""
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length += 1
+    return b"%d" % length + rest
+
+
+class TarWriter:
+    """`.tar`. A member cut short leaves the archive without its trailer, as the server's does."""
+
+    content_type = "application/x-tar"
+
+    def __init__(self, sink: Sink):
+        self._write = sink.write
+        self.broken = 0  # payload bytes that the last member still lacks
+
+    def member(self, name: str, size: int, mtime: int, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write one member. Fewer payload bytes than `size` break the archive: nothing can follow."""
+        write = self._write
+        write(header(name, size, mtime))
+        came = 0
+        for piece in pieces:
+            write(piece)
+            came += len(piece)
+        self.broken = size - came
+        if self.broken == 0 and size % BLOCK:
+            write(_ZEROS[: -size % BLOCK])
+
+    def close(self) -> None:
+        if not self.broken:
+            self._write(_ZEROS)
+            self._write(_ZEROS)
+
+
+class _Gzip:
+    """Sink that compresses into another one. The bytes are valid but not Go's: its compressor is another."""
+
+    def __init__(self, sink: Sink):
+        self._sink = sink
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
+        self._crc = 0
+        self._size = 0
+        sink.write(b"\x1f\x8b\x08\0\0\0\0\0\x04\xff")
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        compressed = self._deflate.compress(data)
+        if compressed:
+            self._sink.write(compressed)
+
+    def close(self) -> None:
+        self._sink.write(self._deflate.flush())
+        self._sink.write(self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
+
+
+class TgzWriter(TarWriter):
+    """`.tgz` and `.tar.gz`."""
+
+    content_type = "application/gzip"
+
+    def __init__(self, sink: Sink):
+        self._gzip = _Gzip(sink)
+        super().__init__(self._gzip)
+
+    def close(self) -> None:
+        super().close()
+        self._gzip.close()
+
+
+WRITERS: dict[str, type[TarWriter]] = {".tar": TarWriter, ".tgz": TgzWriter, ".tar.gz": TgzWriter}
