@@ -1,4 +1,4 @@
-"""The recorded answers of a real cluster: `captures.zip`, described in captures.md. Read only, loaded once."""
+"""The recorded answers of a real cluster: `captures.zip`, described in captures.md. Loaded once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _all() -> dict[str, tuple[bytes, dict[str, Any]]]:
 
 
 def names(pattern: str | None = None) -> list[str]:
-    """Names of the recordings, sorted; with a pattern, those in which the regular expression is found."""
+    """Names of the recordings, sorted; with a pattern, those in which it is found."""
     return sorted(name for name in _all() if pattern is None or re.search(pattern, name))
 
 
 def load(name: str) -> tuple[bytes, dict[str, Any]]:
-    """The bytes from the socket and what is right about them. Shared between callers: do not change the dict."""
+    """The bytes from the socket and what is right about them. The dict is shared: do not change it."""
     return _all()[name]
 
 

@@ -1,5 +1,6 @@
-"""Runs a decoder over one input in every way the network may cut it: whole, byte by byte, at each two-way split, short, and
-with bytes behind the end. However it is cut, the outcome must be the same.
+"""Runs a decoder over one input in every way the network may cut it; the outcome must be the same.
+
+Whole, byte by byte, at every two-way split, and short.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class FramingDecoder:
 
 
 class AnswerDecoder:
-    """All the decoders in a row: a whole HTTP answer in, ("status", number) and the events of multipart and TAR out.
+    """All decoders in a row: an HTTP answer in, ("status", number) and the events of multipart and TAR out.
 
     The body of an answer that is not 200 comes as data events.
     """
@@ -91,7 +92,7 @@ Decoder = FramingDecoder | Multipart | TarReader | AnswerDecoder
 
 
 class Outcome(NamedTuple):
-    """What came of it: events, adjacent data merged; the error, if one was raised, and whether `feed` raised it, not `close`."""
+    """What came of it: events, adjacent data merged; the error, if any; whether `feed` raised it."""
 
     events: list[tuple[Any, ...]]
     error: WireError | None
@@ -128,7 +129,7 @@ def run(make: Callable[[], Decoder], pieces: Iterable[bytes]) -> Outcome:
 
 
 def cuts(data: bytes) -> list[int]:
-    """Every position inside `data`, but for those in the midst of TAR's zeros (block edges count), which are all alike."""
+    """Every position inside `data`, but for those amid TAR's zeros, which are all alike."""
     zeros = bytes(16)
     return [at for at in range(1, len(data)) if data[at - 8 : at + 8] != zeros or at % 512 in (0, 1, 511)]
 
@@ -143,7 +144,7 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
 
 
 def check_good(make: Callable[[], Decoder], data: bytes, events: list[tuple[Any, ...]]) -> None:
-    """`data` gives `events` and the end, in any split; each proper prefix gives a part of them and is not the end."""
+    """`data` gives `events` and the end, in any split; a proper prefix gives some of them and no end."""
     for pieces in splits(data):
         outcome = run(make, pieces)
         assert outcome.error is None, (outcome.error, [len(piece) for piece in pieces][:3])
@@ -183,7 +184,9 @@ def check_bad(
         if events is not None:
             assert_beginning(outcome.events, events)
         errors.append(outcome.error)
-    assert {(type(e), e.layer, e.offset) for e in errors} == {(type(errors[0]), errors[0].layer, errors[0].offset)}
+    assert {(type(e), e.layer, e.offset) for e in errors} == {
+        (type(errors[0]), errors[0].layer, errors[0].offset)
+    }
     assert offset is None or errors[0].offset in offset
     for stop in [0, *cuts(data)][: len(data)]:
         outcome = run(make, [data[:stop]])

@@ -1,6 +1,7 @@
 """A slow decoder that is obviously right: the standard library on a GetBatch answer in TAR format.
 
-It judges ours on answers whose form is lawful; of the unlawful, the standard library accepts some that ours must refuse.
+It judges ours on answers of lawful form; of the unlawful, the standard library accepts some that ours must
+refuse.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 class Decoded(NamedTuple):
     """What an answer says.
 
-    `members`: (name, payload) of the whole regular members, in order. `reason`: why the answer is not whole, or None.
+    `members`: (name, payload) of the whole regular members, in order. `reason`: why it is not whole, or None.
     """
 
     status: int
@@ -84,7 +85,11 @@ def _multipart(body: bytes, content_type: str) -> tuple[dict[str, Any] | None, b
     except ValueError as error:
         return None, archive, f"metadata: {error}"
     close = b"\r\n" + delimiter + b"--\r\n"
-    return metadata, archive.removesuffix(close), None if archive.endswith(close) else "multipart: no close delimiter"
+    return (
+        metadata,
+        archive.removesuffix(close),
+        None if archive.endswith(close) else "multipart: no close delimiter",
+    )
 
 
 def read_tar(archive: bytes) -> tuple[list[tuple[str, bytes]], list[float], str | None]:
@@ -94,7 +99,9 @@ def read_tar(archive: bytes) -> tuple[list[tuple[str, bytes]], list[float], str 
     at = 0
     if archive[:512] != bytes(512):
         try:
-            with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+            with tarfile.open(
+                fileobj=io.BytesIO(archive), mode="r:", encoding="utf-8", errors="surrogateescape"
+            ) as tar:
                 for info in tar:
                     payload = archive[info.offset_data : info.offset_data + info.size]
                     if info.isreg() and len(payload) < info.size:

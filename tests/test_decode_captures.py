@@ -4,11 +4,11 @@ import hashlib
 import json
 import random
 
-import captures
 import pytest
-from feeding import AnswerDecoder, assert_beginning, run
 
+import captures
 from aisfast.errors import WireError
+from feeding import AnswerDecoder, assert_beginning, run
 
 NAMES = [name for name in captures.names() if captures.load(name)[0]]
 TAR = [name for name in NAMES if captures.is_tar(name)]

@@ -1,14 +1,14 @@
-"""Multipart: the metadata part, then the archive part, which is never searched and whose end is the body's end."""
+"""Multipart: the metadata part, then the archive part, never searched, whose end is the body's end."""
 
 import json
 import time
 
 import pytest
-import wire
-from feeding import check_bad, check_good, run, splits
 
+import wire
 from aisfast._decode import Multipart, boundary_of
 from aisfast.errors import LimitError, WireError
+from feeding import check_bad, check_good, run, splits
 
 B = wire.BOUNDARY.encode()
 HEADERS_1 = b'Content-Disposition: form-data; name="metadata"\r\n'
@@ -24,7 +24,9 @@ def body(metadata=JSON, archive=b"archive", boundary=B, headers_1=HEADERS_1, hea
     """A body whose every piece can be wrong."""
     close = b"\r\n--%b--\r\n" % boundary if close is None else close
     return (
-        b"--%b\r\n%b\r\n%b\r\n--%b\r\n%b\r\n" % (boundary, headers_1, metadata, boundary, headers_2) + archive + close
+        b"--%b\r\n%b\r\n%b\r\n--%b\r\n%b\r\n" % (boundary, headers_1, metadata, boundary, headers_2)
+        + archive
+        + close
     )
 
 
@@ -32,7 +34,7 @@ def events(metadata=JSON, archive=b"archive"):
     return [("metadata", metadata)] + ([("archive", archive)] if archive else [])
 
 
-# ------------------------------------------------------------------------------------------------ lawful
+# ------------------------------------------------------------------------------------------ lawful
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,9 @@ def test_archive_is_never_searched(archive):
     check_good(multipart, body(archive=archive), events(archive=archive))
 
 
-@pytest.mark.parametrize("inside", [b"\r\n--" + B + b"--", b"\r\n--" + B + b"--\r\n", (b"\r\n--" + B + b"--\r\n") * 2 + b"x"])
+@pytest.mark.parametrize(
+    "inside", [b"\r\n--" + B + b"--", b"\r\n--" + B + b"--\r\n", (b"\r\n--" + B + b"--\r\n") * 2 + b"x"]
+)
 def test_archive_may_hold_the_close_delimiter(inside):
     for pieces in splits(body(archive=inside)):
         outcome = run(multipart, pieces)
@@ -67,7 +71,19 @@ def test_archive_may_hold_the_close_delimiter(inside):
 
 
 @pytest.mark.parametrize(
-    "metadata", [b"", b"{}", JSON, b"\r", b"\r\n", b"\r\n--", b"--" + B, b"\n--" + B, b"\r\n--" + B[:-1], "é\u2028".encode()]
+    "metadata",
+    [
+        b"",
+        b"{}",
+        JSON,
+        b"\r",
+        b"\r\n",
+        b"\r\n--",
+        b"--" + B,
+        b"\n--" + B,
+        b"\r\n--" + B[:-1],
+        "é\u2028".encode(),
+    ],
 )
 def test_metadata_runs_to_its_delimiter(metadata):
     check_good(multipart, body(metadata), events(metadata))
@@ -113,7 +129,7 @@ def test_archive_is_held_back_by_no_more_than_the_close_delimiter():
         assert got >= 7 * (i + 1) - held
 
 
-# ------------------------------------------------------------------------------------------------ unlawful
+# ---------------------------------------------------------------------------------------- unlawful
 
 
 @pytest.mark.parametrize(
@@ -142,10 +158,14 @@ def test_opening_refused(raw):
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(b"--" + B + b"\r\n" + HEADERS_1 + b"\r\n" + JSON + b"\r\n--" + B + b"--\r\n", id="one-part-only"),
+        pytest.param(
+            b"--" + B + b"\r\n" + HEADERS_1 + b"\r\n" + JSON + b"\r\n--" + B + b"--\r\n", id="one-part-only"
+        ),
         pytest.param(body().replace(b"\r\n--" + B + b"\r\n", b"\r\n--" + B + b"\n"), id="lf-after-second"),
         pytest.param(body().replace(b"\r\n--" + B + b"\r\n", b"\r\n--" + B + b"x\r\n"), id="longer-second"),
-        pytest.param(body().replace(b"\r\n--" + B + b"\r\n", b"\r\n--" + B + b"\r\r\n"), id="cr-after-second"),
+        pytest.param(
+            body().replace(b"\r\n--" + B + b"\r\n", b"\r\n--" + B + b"\r\r\n"), id="cr-after-second"
+        ),
     ],
 )
 def test_second_delimiter_refused(raw):
@@ -189,7 +209,7 @@ def test_nothing_behind_the_end():
         decoder.feed(b"x")
 
 
-# ------------------------------------------------------------------------------------------------ limits
+# ------------------------------------------------------------------------------------------ limits
 
 
 @pytest.mark.parametrize("piece", [1, 17, 1000])
@@ -228,7 +248,7 @@ def test_near_misses_take_linear_time(unit):
     assert time.process_time() - started < 5  # rescanning from the start would take minutes
 
 
-# ------------------------------------------------------------------------------------------------ the content type
+# -------------------------------------------------------------------------------- the content type
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
-"""The builders write what a real cluster wrote, and the oracle reads it: both are tools of the other tests."""
+"""The builders write what a real cluster wrote, and the oracle reads it: other tests lean on both."""
 
 import hashlib
 import itertools
 
+import pytest
+
 import captures
 import oracle
-import pytest
 import wire
 
 TAR = [name for name in captures.names() if captures.is_tar(name) and captures.load(name)[1]["status"] == 200]
-FLUSHED = ["3t-badrange-remote", "3t-damaged-cut-remote-after"]  # silences of 20 s: the server flushed in between
+FLUSHED = [
+    "3t-badrange-remote",
+    "3t-damaged-cut-remote-after",
+]  # silences of 20 s: the server flushed in between
 
 
 @pytest.mark.parametrize("name", TAR)
@@ -28,7 +32,9 @@ def test_oracle_reads_recordings(name):
     assert decoded.metadata is None or len(decoded.metadata["out"]) == meta["out"]
 
 
-@pytest.mark.parametrize("name", [name for name in TAR if name not in FLUSHED and captures.load(name)[1]["trailer"]])
+@pytest.mark.parametrize(
+    "name", [name for name in TAR if name not in FLUSHED and captures.load(name)[1]["trailer"]]
+)
 def test_builders_write_the_recorded_bytes(name):
     raw, _ = captures.load(name)
     decoded = oracle.decode(raw)
@@ -48,16 +54,29 @@ def test_builders_write_the_recorded_bytes(name):
 @pytest.mark.parametrize("build", [wire.streaming, wire.buffered])
 @pytest.mark.parametrize(
     "form",
-    [{}, {"length": True}, {"sizes": [1] * 5000}, {"sizes": [700, 0, 3], "extension": b";a=b", "trailers": b"X: y\r\n"}],
+    [
+        {},
+        {"length": True},
+        {"sizes": [1] * 5000},
+        {"sizes": [700, 0, 3], "extension": b";a=b", "trailers": b"X: y\r\n"},
+    ],
     ids=["go", "length", "bytes", "extensions"],
 )
 def test_ends_are_the_last_payload_bytes(build, form):
-    entries = [wire.Entry("a", b"x" * 1500), wire.Entry("b"), wire.Entry("é", b"y" * 512), wire.Entry("c", b"z")]
+    entries = [
+        wire.Entry("a", b"x" * 1500),
+        wire.Entry("b"),
+        wire.Entry("é", b"y" * 512),
+        wire.Entry("c", b"z"),
+    ]
     answer = build(entries, **form)
     assert oracle.decode(answer.raw).reason is None
     for i, end in enumerate(answer.ends):
         whole = oracle.decode(answer.raw[:end]).members
-        assert whole == [(name, entry.payload) for name, entry in zip(answer.members, entries, strict=True)][: i + 1]
+        assert (
+            whole
+            == [(name, entry.payload) for name, entry in zip(answer.members, entries, strict=True)][: i + 1]
+        )
         assert len(oracle.decode(answer.raw[: end - 1]).members) <= i
 
 
@@ -68,7 +87,24 @@ def test_ends_are_the_last_payload_bytes(build, form):
         (([512, 5000, 120] * 2) + [512] * 2, [2048, 3464, 2048, 3584, 1144]),
         (
             [512, 32768, 32768, 32768, 1696, 352] * 3 + [512] * 2,
-            [2048, 31232, 32768, 32768, 2048, 2048, 31232, 32768, 32768, 2048, 2048, 31232, 32768, 32768, 2048, 1024],
+            [
+                2048,
+                31232,
+                32768,
+                32768,
+                2048,
+                2048,
+                31232,
+                32768,
+                32768,
+                2048,
+                2048,
+                31232,
+                32768,
+                32768,
+                2048,
+                1024,
+            ],
         ),
     ],
 )

@@ -1,7 +1,7 @@
 """Bytes as AIStore writes them, and as it never would: HTTP heads and framing, TAR, multipart, whole answers.
 
-Stdlib only. It shares no code with the package or its emulator, so that none of the three can excuse another's mistake.
-Unless a docstring says otherwise the form is the one Go's standard library gives (protocol facts in captures.md).
+Stdlib only. It shares no code with the package or its emulator, so that none of the three can excuse
+another's mistake. Unless a docstring says otherwise, the form is the one Go's standard library gives.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import posixpath
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 TAR_BLOCK = 512
@@ -22,18 +22,23 @@ DATE = ("Date", "Sun, 22 Nov 2026 10:29:30 GMT")
 _COPY = 32 << 10  # payload is copied in pieces of this size
 _FILL = 2048  # the buffer in front of the chunk writer
 
-# ------------------------------------------------------------------------------------------------ HTTP
+# -------------------------------------------------------------------------------------------- HTTP
 
 
 def head(
-    status: int | str = 200, reason: str = "OK", headers: Iterable[tuple[str, str]] = (), version: str = "HTTP/1.1"
+    status: int | str = 200,
+    reason: str = "OK",
+    headers: Iterable[tuple[str, str]] = (),
+    version: str = "HTTP/1.1",
 ) -> bytes:
     """A response head, the empty line included."""
     lines = [f"{version} {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def chunked(body: bytes, sizes: Iterable[int] = (), *, extension: bytes = b"", trailers: bytes = b"") -> bytes:
+def chunked(
+    body: bytes, sizes: Iterable[int] = (), *, extension: bytes = b"", trailers: bytes = b""
+) -> bytes:
     """`body` in chunks of `sizes`; what is left over is one more chunk.
 
     Args:
@@ -65,7 +70,7 @@ def go_chunks(writes: Iterable[int]) -> list[int]:
     return [*sizes, held] if held else sizes
 
 
-# ------------------------------------------------------------------------------------------------ TAR
+# --------------------------------------------------------------------------------------------- TAR
 
 
 def octal(value: int, width: int) -> bytes:
@@ -98,12 +103,13 @@ def header(
     prefix: bytes = b"",
     sum_field: bytes | None = None,
 ) -> bytes:
-    """One header block. `size` and `mtime` are numbers, or the 12 bytes of the field; `sum_field` replaces the right checksum."""
+    """One header block. `size`, `mtime`: numbers, or the 12 bytes; `sum_field` replaces the checksum."""
     size = octal(size, 12) if isinstance(size, int) else size
     mtime = octal(mtime, 12) if isinstance(mtime, int) else mtime
     fields = [
-        (name, 100), (mode, 8), (b"0000000\0", 8), (b"0000000\0", 8), (size, 12), (mtime, 12), (b" " * 8, 8), (typeflag, 1),
-        (linkname, 100), (magic, 8), (b"", 32), (b"", 32), (dev, 8), (dev, 8), (prefix, 155), (b"", 12),
+        (name, 100), (mode, 8), (b"0000000\0", 8), (b"0000000\0", 8), (size, 12), (mtime, 12), (b" " * 8, 8),
+        (typeflag, 1), (linkname, 100), (magic, 8), (b"", 32), (b"", 32), (dev, 8), (dev, 8), (prefix, 155),
+        (b"", 12),
     ]  # fmt: skip
     for value, width in fields:
         assert len(value) <= width, (value, width)
@@ -130,8 +136,10 @@ def record(key: str, value: str | bytes) -> bytes:
     return b"%d" % length + rest
 
 
-def pax(records: dict[str, str | bytes] | bytes, typeflag: bytes = b"x", name: bytes = b"PaxHeaders.0/x") -> bytes:
-    """A PAX header (`x` for the next member, `g` for all that follow) of these records, or of these very bytes."""
+def pax(
+    records: dict[str, str | bytes] | bytes, typeflag: bytes = b"x", name: bytes = b"PaxHeaders.0/x"
+) -> bytes:
+    """A PAX header (`x` for the next member, `g` for all that follow) of records, or of these very bytes."""
     if not isinstance(records, bytes):
         records = b"".join(record(key, records[key]) for key in sorted(records))
     return member(name, records, typeflag, mode=b"0000000\0", dev=b"")
@@ -143,7 +151,7 @@ def gnu_long(value: bytes, typeflag: bytes = b"L") -> bytes:
 
 
 def _split(name: bytes) -> tuple[bytes, bytes] | None:
-    """(prefix, name) of an ASCII name in USTAR form, None if it does not fit; one split point is tried, as Go does."""
+    """(prefix, name) of an ASCII name in USTAR form, None if it does not fit. One split is tried."""
     if len(name) <= 100:
         return b"", name
     cut = name[:156] if len(name) > 156 else name.removesuffix(b"/")
@@ -153,7 +161,7 @@ def _split(name: bytes) -> tuple[bytes, bytes] | None:
 
 
 def headers(name: str, size: int, mtime: int = 0) -> list[bytes]:
-    """What stands in front of a member's payload, write by write: one USTAR block, or a PAX header and a block."""
+    """What stands before a member's payload, write by write: one USTAR block, or a PAX header and a block."""
     raw = name.encode()
     split = _split(raw) if name.isascii() else None
     records: dict[str, str | bytes] = {}
@@ -180,7 +188,7 @@ def _ascii(text: str) -> bytes:
     return text.encode("ascii", "ignore")
 
 
-# ------------------------------------------------------------------------------------------------ multipart
+# --------------------------------------------------------------------------------------- multipart
 
 
 def multipart(metadata: bytes, archive: bytes, boundary: str = BOUNDARY, xid: str = XID) -> bytes:
@@ -207,7 +215,7 @@ def metadata_json(out: Sequence[dict[str, object]], xid: str = XID) -> bytes:
     return text.encode()
 
 
-# ------------------------------------------------------------------------------------------------ whole answers
+# ----------------------------------------------------------------------------------- whole answers
 
 
 class Entry(NamedTuple):
@@ -254,7 +262,7 @@ class Answer:
         head_size: Bytes of the head in `raw`.
         body: The body without its framing.
         members: Name of each entry's member.
-        ends: For each entry, how many bytes of `raw` hold its whole payload: cut before that, it is not whole.
+        ends: For each entry, how many bytes of `raw` hold its whole payload: cut shorter, it is not whole.
         end: The same for the last payload byte of all; the head's size if there is no entry.
     """
 
@@ -269,8 +277,10 @@ class Answer:
         return self.ends[-1] if self.ends else self.head_size
 
 
-def tar(entries: Iterable[Entry], *, onob: bool = False, trailer: bool = True) -> tuple[list[bytes], list[int]]:
-    """A TAR of these entries: the writes that make it, and for each entry the offset behind its last payload byte."""
+def tar(
+    entries: Iterable[Entry], *, onob: bool = False, trailer: bool = True
+) -> tuple[list[bytes], list[int]]:
+    """A TAR: the writes that make it, and for each entry the offset behind its last payload byte."""
     writes: list[bytes] = []
     ends: list[int] = []
     at = 0
@@ -370,7 +380,15 @@ def _answer(
     if sizes is None:
         sizes = go_chunks(map(len, writes))
     stops = sorted({min(stop, len(body)) for stop in accumulate(sizes)} - {0} | {len(body)})
-    lines = [len(b"%x%b\r\n" % (stop - start, extension)) for start, stop in zip([0, *stops], stops)]
-    fronts = list(accumulate(line + 2 * (i > 0) for i, line in enumerate(lines)))  # framing bytes before a chunk's data
+    lines = [len(b"%x%b\r\n" % (stop - start, extension)) for start, stop in pairwise([0, *stops])]
+    fronts = list(
+        accumulate(line + 2 * (i > 0) for i, line in enumerate(lines))
+    )  # framing bytes before a chunk's data
     raw_ends = [len(first) + end + fronts[bisect_left(stops, end)] for end in ends]
-    return Answer(first + chunked(body, sizes, extension=extension, trailers=trailers), len(first), body, members, raw_ends)
+    return Answer(
+        first + chunked(body, sizes, extension=extension, trailers=trailers),
+        len(first),
+        body,
+        members,
+        raw_ends,
+    )
