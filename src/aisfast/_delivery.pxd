@@ -84,6 +84,7 @@ cdef class Delivery:
     cdef object take(self)
     cdef int advance(self) except -1
     cdef int starved(self) except -1
+    cdef int hold_back(self) except -1
     cdef Py_ssize_t limit(self) noexcept
     cdef int begin_payload(self) except -1
     cdef int reserve(self, Py_ssize_t room) except -1

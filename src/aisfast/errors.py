@@ -202,7 +202,7 @@ class NoTargetError(AISError):
 # ------------------------------------------------------------------------------------------------ from an error answer
 
 _SECRET = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:(?<=bearer )[^\s\"',]+)")
-_URI = re.compile(r"\b(ais|aws|s3|gcp|gs|azure|az|oci|oc|ht|hdfs)://((?:[@#][^\s/\"',\]]*/)?[^\s/\"',\]]+)(/[^\s\"',]+)?")
+_URI = re.compile(r"(?<![-\w])(ais|aws|s3|gcp|gs|azure|az|oci|oc|ht|hdfs)://((?:[@#][^\s/\"',\]]*/)?[^\s/\"',\]]+)(/[^\s\"',]+)?")
 _REMEDIES = {
     401: "check the token: argument token=, AIS_AUTHN_TOKEN or AIS_AUTHN_TOKEN_FILE",
     403: "ask the cluster's administrator for access to this bucket",

@@ -69,7 +69,11 @@ class Exchange:
     def send(self, url: str, body: bytes, token: str | None) -> None:
         """Write a GetBatch request. An OSError is the caller's."""
         host = self.host
-        target = url if self.absolute else url[len(host.prefix) :]
+        target = url[len(host.prefix) :]
+        if not target.startswith("/"):
+            target = f"/{target}"
+        if self.absolute:
+            target = host.prefix + target
         secret = f"Authorization: Bearer {token}\r\n" if token else ""
         head = f"GET {target} HTTP/1.1\r\n{host.headers}{secret}Content-Length: {len(body)}\r\n\r\n".encode("latin-1")
         self.sock.settimeout(host.read_timeout)
@@ -173,7 +177,7 @@ class Transport:
     def follow(self, url: str, location: str | None, hosts: tuple[str, ...] | None) -> str:
         """Where an answer from `url` redirects to, once it is known to be a place we may go to."""
         if hosts is None and location and _place(location) in self._trusted and url[:5] == location[:5]:
-            return location
+            return location.partition("#")[0]
         to = self.session.follow(url, location, hosts)
         if hosts is None:
             self._trusted.add(_place(to))
@@ -216,7 +220,9 @@ class Transport:
         exchange.trail = trail
         with self._lock:
             host = exchange.host
-            if trail is None or trail.done:
+            if self._hosts.get(host.prefix) is not host:  # closed, or forked, in between
+                exchange.close()
+            elif trail is None or trail.done:
                 self._keep(exchange)
             elif trail.broken:
                 self._drop(exchange)
@@ -266,8 +272,8 @@ class Transport:
 
 def _place(url: str) -> str:
     """Scheme, host and port of a URL."""
-    end = url.find("/", url.find("://") + 3)
-    return url if end < 0 else url[:end]
+    start = url.find("://") + 3
+    return url[: min((end for end in (url.find(mark, start) for mark in "/?#") if end >= 0), default=len(url))]
 
 
 def _close(hosts: Iterable[Host]) -> None:
@@ -309,15 +315,7 @@ class Call:
         try:
             self.delivery.sent()
             self.stats.requests += 1
-            try:
-                self._ask()
-            except StaleConnection:
-                self.stats.reconnects += 1
-                self._ask(kept=False)
-            except AISError as error:
-                if error.status_code != 401 or not self.session.reload_token():
-                    raise
-                self._ask()
+            self._ask()
         except BaseException:
             self.close()
             raise
@@ -363,7 +361,22 @@ class Call:
 
     # ---------------------------------------------------------------------------------------------------------- asking
 
-    def _ask(self, kept: bool = True) -> None:
+    def _ask(self) -> None:
+        """To a 200, on new connections if a kept one had died, with a new token if the old one has expired: once each."""
+        kept = may_renew = True
+        while True:
+            try:
+                self._follow(kept)
+                return
+            except StaleConnection:
+                self.stats.reconnects += 1
+                kept = False
+            except AISError as error:
+                if error.status_code != 401 or not may_renew or not self.session.reload_token():
+                    raise
+                may_renew, kept = False, True
+
+    def _follow(self, kept: bool) -> None:
         """From the endpoint through its redirect to a 200."""
         url = self._url
         for _ in range(MAX_REDIRECTS + 1):
@@ -396,6 +409,8 @@ class Call:
             with self.delivery.get_buffer() as buffer:
                 try:
                     head, filled = exchange.read_head(buffer)
+                except AISError:  # some are OSErrors
+                    raise
                 except OSError as error:
                     raise self._failure(broken or error, url) from error
                 first = bytes(buffer[head.size : filled]) if head.status != 200 else b""
@@ -403,7 +418,7 @@ class Call:
                 self.delivery.on_head(head, framing_of(head), url)
                 self.delivery.commit(filled, head.size)
                 self._exchange = exchange
-                self._keep = keeps_alive(head)
+                self._keep = keeps_alive(head) and broken is None
                 return None
             text, whole = self._read_small(exchange, head, first, url)
         except BaseException as error:
@@ -411,7 +426,7 @@ class Call:
             if isinstance(error, AISError) and not error.req_url:
                 error.req_url = url
             raise
-        if whole and keeps_alive(head):
+        if whole and keeps_alive(head) and broken is None:
             transport.release(exchange, None)
         else:
             exchange.close()
