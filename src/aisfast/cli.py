@@ -1,0 +1,337 @@
+"""The `aisfast` command: thin shells around the library, which is imported when a command needs it.
+
+Laws: an error is one line on stderr and an exit code (1: it failed, 2: the command line is wrong, 130: interrupted),
+never a traceback. Results go to stdout and nothing else does. What servers and names contain reaches the terminal
+printable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from aisfast.errors import AISError, ErrBckNotFound, IncompleteBatchError, parse_error_body
+from aisfast.version import __version__
+
+if TYPE_CHECKING:
+    from aisfast.client import Client
+
+FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
+BAR = 30  # characters of the progress bar
+REDRAW = 0.1  # seconds between two drawings of it
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be done."""
+
+
+class Uri(NamedTuple):
+    """`provider://bucket[/name[::archpath]]`, taken apart."""
+
+    provider: str
+    bucket: str
+    name: str
+    archpath: str
+
+    def __str__(self) -> str:
+        member = f"::{self.archpath}" if self.archpath else ""
+        return f"{self.provider}://{self.bucket}/{self.name}{member}"
+
+
+def parse_uri(text: str, needs: str = "") -> Uri:
+    """The parts of a URI.
+
+    Args:
+        needs: "bucket": it must name one; "entry": it must name an object, and what follows the first "::" is the
+            path of a file in that object, an archive.
+    Raises:
+        UsageError: It is no such URI.
+    """
+    from aisfast.enums import Provider
+
+    provider, found, rest = text.partition("://")
+    if not found:
+        raise UsageError(f"{text!r} does not look like ais://bucket/object")
+    bucket, _, name = rest.partition("/")
+    if bucket.startswith(("@", "#")):
+        raise UsageError(f"{text!r}: buckets in namespaces are not reached from the command line, use the Python API")
+    name, _, archpath = name.partition("::") if needs == "entry" else (name, "", "")
+    if (needs and not bucket) or (needs == "entry" and not name):
+        raise UsageError(f"{text!r} names no {'object' if bucket else 'bucket'}")
+    try:
+        return Uri(Provider.parse(provider).value, bucket, name, archpath)
+    except ValueError as error:
+        raise UsageError(f"{text!r}: {error}") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        argv: Arguments without the program's name; None: those of the process.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["emulator"]:
+        from aisfast.emulator import server_main
+
+        return server_main(argv[1:])
+    args = _parser().parse_args(argv)
+    try:
+        with _warnings_in_one_line():
+            code: int = args.run(args)
+            sys.stdout.flush()
+            return code
+    except UsageError as error:
+        return _complain(str(error), USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has left; what is still buffered for them must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except (AISError, OSError, ValueError, NotImplementedError) as error:
+        return _complain(explain(error), FAILED)
+
+
+def printable(text: str) -> str:
+    """`text` in one line that a terminal only shows: control characters and what is no text as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def what_failed(error: BaseException) -> str:
+    """What happened and where, in one line."""
+    if isinstance(error, AISError):
+        text = error.message
+        if error.status_code:
+            text = parse_error_body(error.message)["message"] or "an error without a text"
+            text = f"{text} (status {error.status_code} from {error.req_url.partition('?')[0]})"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'output'}: {error.strerror}"
+    else:
+        text = str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def explain(error: BaseException) -> str:
+    """What happened, where, and the remedy, in one line."""
+    remedy = getattr(error, "remedy", "")
+    return f"{what_failed(error)}; {remedy}" if remedy else what_failed(error)
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def _ls(args: argparse.Namespace) -> int:
+    uri = parse_uri(args.uri) if args.uri else Uri("", "", "", "")
+    with _client(args) as client:
+        if not uri.bucket:
+            for found in client.cluster().list_buckets(uri.provider):
+                space = found.namespace.get_path() if found.namespace and found.namespace.get_path() != "@#" else ""
+                print(printable(f"{found.provider}://{space + '/' if space else ''}{found.name}"))
+            return 0
+        for entry in client.bucket(uri.bucket, uri.provider).list_objects_iter(uri.name, "name,size"):
+            name = printable(f"{uri.provider}://{uri.bucket}/{entry.name}")
+            print(name if args.names else f"{entry.size:>12}  {name}")
+    return 0
+
+
+def _put(args: argparse.Namespace) -> int:
+    uri = parse_uri(args.uri, "bucket")
+    prefix = uri.name if uri.name.endswith("/") or not uri.name else f"{uri.name}/"
+    files: dict[str, Path] = {}
+    for path in map(Path, args.files):
+        if not path.is_file():
+            raise UsageError(f"{path}: {'a directory, name the files in it' if path.is_dir() else 'no such file'}")
+        name = prefix + path.name
+        if name in files:
+            raise UsageError(f"{files[name]} and {path} would both become {uri.provider}://{uri.bucket}/{name}")
+        files[name] = path
+    with _client(args) as client:
+        bucket = client.bucket(uri.bucket, uri.provider)
+        if args.create:
+            bucket.create(exist_ok=True)
+        for name, path in files.items():
+            try:
+                bucket.object(name).get_writer().put_file(path)
+            except ErrBckNotFound as error:
+                error.remedy = "make it with --create"
+                raise
+            print(printable(f"{uri.provider}://{uri.bucket}/{name}"), flush=True)
+    return 0
+
+
+def _get(args: argparse.Namespace) -> int:
+    from aisfast.download import check_apart, folder, relative_path, tar_file
+
+    uris = [parse_uri(text, "entry") for text in [*args.uris, *_lines(args.from_file)]]
+    if not uris:
+        raise UsageError("nothing to get: name entries, or a file of them with --from-file")
+    missing: list[tuple[int, str]] = []
+    not_received: tuple[int, ...] = ()
+    with _client(args) as client:
+        try:
+            batch = client.batch(bucket=client.bucket(uris[0].bucket, uris[0].provider))
+            for uri in uris:
+                batch.add(uri.name, archpath=uri.archpath, bck=uri.bucket, provider=uri.provider)
+            paths = [relative_path(uri.name, uri.archpath) for uri in uris]
+            if args.out is not None:
+                check_apart(paths)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        output = folder(Path(args.out), paths) if args.out is not None else tar_file(args.tar, paths)
+        try:
+            with output as write, Progress(len(uris)) as progress, batch.stream(missing="mark") as items:
+                for item in items:
+                    if item.ok:
+                        write(item.index, item.data)
+                    else:
+                        missing.append((item.index, str(item.err_msg)))
+                    progress.count(item.size)
+        except IncompleteBatchError as error:
+            error.remedy = "ask again for what was not received"
+            not_received = error.missing
+            raise
+        finally:
+            for i, why in missing:
+                _complain(f"missing: {uris[i]}: {why}")
+            for i in not_received:
+                _complain(f"not received: {uris[i]}")
+    return FAILED if missing else 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from aisfast.doctor import examine
+
+    return examine(args.endpoint)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from aisfast.demo import run
+
+    return run(args.endpoint, most=args.files)
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {printable(message)}; see `{self.prog} --help`\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="aisfast", description="A fast, exact client for AIStore's GetBatch API.")
+    parser.add_argument("--version", action="version", version=f"aisfast {__version__}")
+    where = {"metavar": "URL", "help": "gateway of the cluster (default: AIS_ENDPOINT, else http://localhost:8080)"}
+    parser.add_argument("--endpoint", **where)  # type: ignore[arg-type]
+    common = _Parser(add_help=False)
+    common.add_argument("--endpoint", default=argparse.SUPPRESS, **where)  # type: ignore[arg-type]
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", _demo, "store real files, get them back in batches, check every byte, tell how fast")
+    demo.add_argument("--files", type=int, help=argparse.SUPPRESS)  # fewer files: for tests
+
+    commands.add_parser("emulator", add_help=False, help="run a cluster for development in one process")  # see main()
+
+    ls = command("ls", _ls, "list buckets, or the objects of a bucket with their sizes in bytes")
+    ls.add_argument("uri", nargs="?", metavar="ais://bucket[/prefix]", help="without a bucket: list buckets")
+    ls.add_argument("--names", action="store_true", help="names alone, as `get --from-file` reads them")
+
+    put = command("put", _put, "store files as objects")
+    put.add_argument("files", nargs="+", metavar="FILE")
+    put.add_argument("uri", metavar="ais://bucket[/prefix]", help="each FILE becomes the object prefix/FILE's name")
+    put.add_argument("--create", action="store_true", help="make the bucket if it is not there")
+
+    get = command("get", _get, "get objects, and files in archives, in one request")
+    entry = "ais://bucket/object[::archpath]"
+    get.add_argument("uris", nargs="*", metavar=entry, help="::archpath is a file in an archive")
+    get.add_argument("--from-file", metavar="LIST", help="read more of them from LIST, one a line (-: standard input)")
+    to = get.add_mutually_exclusive_group(required=True)
+    to.add_argument("--out", metavar="DIR", help="write each as DIR/object[/archpath]")
+    to.add_argument("--tar", metavar="FILE", help="write all into one tar archive (-: standard output)")
+
+    command("doctor", _doctor, "check the way to the cluster: what works, what does not, and the remedy")
+    return parser
+
+
+def _client(args: argparse.Namespace) -> Client:
+    from aisfast.client import Client
+
+    try:
+        return Client(args.endpoint)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _lines(file: str | None) -> Iterable[str]:
+    if file is None:
+        return []
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _complain(text: str, code: int = FAILED) -> int:
+    print(f"aisfast: {printable(text)}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        _complain(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = tell
+        yield
+
+
+class Progress:
+    """A line on stderr that tells how far a batch is; nothing where stderr is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._entries = 0
+        self._bytes = 0
+        self._on = sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._drawn = 0.0
+
+    def count(self, size: int) -> None:
+        """One more entry, of `size` bytes."""
+        self._entries += 1
+        self._bytes += size
+        if self._on and (now := time.monotonic()) - self._drawn >= REDRAW:
+            self._drawn = now
+            self._draw()
+
+    def _draw(self) -> None:
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        full = BAR * self._entries // self._total
+        sys.stderr.write(
+            f"\r[{'#' * full}{'.' * (BAR - full)}] {self._entries:,}/{self._total:,} entries  "
+            f"{self._bytes / 1e6:,.1f} MB  {self._bytes / 1e6 / seconds:,.1f} MB/s\x1b[K"
+        )
+        sys.stderr.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._on:
+            self._draw()
+            sys.stderr.write("\n")

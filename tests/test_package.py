@@ -1,0 +1,77 @@
+"""What `import aisfast` costs and offers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import aisfast
+
+ROOT = Path(__file__).parent.parent
+LIGHT = ["aisfast", "aisfast.errors", "aisfast.policy", "aisfast.version"]
+
+
+def loaded_by(code: str) -> list[str]:
+    """Modules beside the standard library's that a fresh interpreter loads for some code."""
+    program = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return [name for name in done.stdout.split("\n") if name and name.partition(".")[0] not in sys.stdlib_module_names]
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    assert loaded_by("import aisfast") == LIGHT
+
+
+def test_names_bring_what_they_need() -> None:
+    assert "aisfast._items" in loaded_by("from aisfast import Item")
+    assert not [name for name in loaded_by("from aisfast import Client") if name.startswith(("urllib3", "numpy"))]
+
+
+def test_the_command_is_as_light() -> None:
+    code = "from aisfast.cli import main\ntry: main(['--version'])\nexcept SystemExit: print()"
+    assert [name for name in loaded_by(code) if not name.startswith("aisfast 0")] == sorted([*LIGHT, "aisfast.cli"])
+
+
+def test_import_time(record_property: Callable[[str, object], None]) -> None:
+    """Told, not judged: how busy the machine is, is not the package's doing."""
+    times = []
+    for _ in range(3):
+        program = "import time; t = time.perf_counter(); import aisfast; print(time.perf_counter() - t)"
+        times.append(float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout))
+    record_property("import_ms", round(min(times) * 1e3, 1))
+    print(f"import aisfast: {min(times) * 1e3:.1f} ms (at most 50 wanted)")
+    assert min(times) < 1
+
+
+def test_public_names() -> None:
+    assert set(aisfast.__all__) >= {"Client", "Bucket", "Object", "Batch", "Item", "Columns", "Policy", "__version__"}
+    assert sorted(aisfast.__all__) == dir(aisfast)
+    for name in aisfast.__all__:
+        assert getattr(aisfast, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Clinet'"):
+        aisfast.Clinet  # noqa: B018
+
+
+def test_version_in_one_place() -> None:
+    try:
+        installed = importlib.metadata.version("aisfast")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("aisfast runs from its sources, not installed")
+    assert installed == aisfast.__version__
+
+
+def test_the_compiled_modules_are_compiled() -> None:
+    for name in ("_blocks", "_decode", "_delivery", "_items", "_request"):
+        module = importlib.import_module(f"aisfast.{name}")
+        assert not str(module.__file__).endswith(".py")
+
+
+def test_what_is_shipped_is_typed() -> None:
+    home, sources = Path(aisfast.__file__).parent, ROOT / "src" / "aisfast"
+    assert (home / "py.typed").exists()
+    assert {path.stem for path in home.glob("_*.pyi")} == {path.stem for path in sources.glob("_*.pyx")}

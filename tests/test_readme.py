@@ -1,0 +1,81 @@
+"""Every block of code in the README runs, on the emulator, and prints what the README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from aisfast.emulator import Cluster
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its first line, its text."""
+
+    language: str
+    line: int
+    text: str
+
+
+BLOCKS = [
+    Block(found[1], README.count("\n", 0, found.start()) + 2, found[2])
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.fixture
+def endpoint(ais_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    for name in list(os.environ):
+        if name.startswith("AIS") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AIS_ENDPOINT", ais_cluster.endpoint)
+    monkeypatch.chdir(tmp_path)
+    return ais_cluster.endpoint
+
+
+def test_no_block_is_left_out() -> None:
+    assert [block.language for block in BLOCKS] == ["python", "text"] * 3 + ["console"]
+
+
+def test_python(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}  # one program, from top to bottom
+    for code, output in zip(BLOCKS[:-1:2], BLOCKS[1:-1:2], strict=True):
+        exec(compile("\n" * (code.line - 1) + code.text, "README.md", "exec"), names)
+        assert capsys.readouterr().out == output.text
+
+
+def test_ten_lines_are_no_more() -> None:
+    code = BLOCKS[0].text.strip().splitlines()
+    assert len([line for line in code if line]) <= 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_console(endpoint: str, tmp_path: Path) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "aisfast").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aisfast "$@"\n', encoding="utf-8")
+    (commands / "aisfast").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+    for step in BLOCKS[-1].text.split("$ ")[1:]:
+        command, _, expected = step.partition("\n")
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", expected), command
+
+
+def test_links_lead_to_files_of_the_repository() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+    assert set(re.findall(r"https?://[\w.-]+", README)) <= {"http://localhost"}
+
+
+def test_the_changelog_has_a_place_for_what_is_next() -> None:
+    assert re.search(r"^## \[Unreleased\]\n\n### Added\n\n- ", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
