@@ -86,7 +86,7 @@ def members_of(http: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Members of an answer, the last one short if the answer was cut in it."""
     data = archive_of(http)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive, contextlib.suppress(tarfile.ReadError):
-        while info := archive.next():
+        for info in archive:
             yield info, data[info.offset_data : info.offset_data + info.size]
 
 

@@ -10,6 +10,7 @@ bounded number of idle bytes, newest first (they are the ones in the caches).
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
@@ -133,6 +134,11 @@ cdef Span span(object owner, uint8_t *at, Py_ssize_t size, bint readonly):
     self.size = size
     self.readonly = readonly
     return self
+
+
+def span_of(bytes data not None) -> Span:
+    """All of `data` as a read-only Span."""
+    return span(data, <uint8_t *> PyBytes_AS_STRING(data), len(data), True)
 
 
 def trim() -> int:

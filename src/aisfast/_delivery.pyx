@@ -37,6 +37,7 @@ from aisfast._request cimport Entries, Place
 from base64 import b64decode
 from json import loads
 
+from aisfast._blocks import span_of
 from aisfast._decode import boundary_of
 from aisfast.errors import AISConnectionError, ErrObjNotFound, IncompleteBatchError, LimitError, WireError
 from aisfast.settings import MAX_METADATA, MAX_METADATA_PER_ENTRY
@@ -309,7 +310,7 @@ cdef class Delivery:
         elif self.slab is not None:
             data = span(self.slab, self.slab.data, self.used, True)
         else:
-            data = b""
+            data = span_of(b"")
         return (data, span(self.offsets, self.offsets.data, (self.index + 1) * <Py_ssize_t> sizeof(int64_t), True),
                 span(self.present, self.present.data, self.index, True))
 
@@ -350,7 +351,7 @@ cdef class Delivery:
     cdef object take(self):
         """The next item, or None: more bytes are needed, or there is none."""
         cdef Py_ssize_t i = self.index
-        cdef object payload, opaque
+        cdef object payload
         cdef Block owner
         if i == self.count or not self.advance():
             return None
@@ -367,8 +368,7 @@ cdef class Delivery:
             else:
                 payload = PyBytes_FromStringAndSize(<const char *> self.buffer.data + self.pos - self.size, self.size)
                 self.bytes_copied += self.size
-            opaque = self.entries.opaque(i)
-            return (make_moss_out(self.entries, i, opaque, self.size, self.err_msg), payload)
+            return (make_moss_out(self.entries, i, self.streaming, self.size, self.err_msg), payload)
         if self.own_block is not None:
             owner = self.own_block
             self.own_block = None

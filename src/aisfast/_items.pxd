@@ -26,4 +26,4 @@ cdef class MossOut:
 
 
 cdef Item make_item(Entries entries, Py_ssize_t index, object owner, uint8_t *at, Py_ssize_t length, str err_msg)
-cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, object opaque, Py_ssize_t size, object err_msg)
+cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, bint streaming, Py_ssize_t size, object err_msg)

@@ -224,18 +224,20 @@ def _moss_out(cls, fields) -> MossOut:
     return cls(**fields)
 
 
-cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, object opaque, Py_ssize_t size, object err_msg):
+cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, bint streaming, Py_ssize_t size, object err_msg):
     cdef MossOut out = MossOut.__new__(MossOut)
     cdef Place place = entries.place_of(index)
     out.obj_name = entries.names[index]
-    out.archpath = "" if entries.archpaths is None else entries.archpaths[index] or ""
+    out.archpath = entries.archpath(index)
+    if streaming and out.archpath is None:
+        out.archpath = ""
     if place.bucket is None and place.uname is None:
         out.bucket = entries.bucket or ""
         out.provider = entries.provider or ""
     else:
         out.bucket = place.bucket or ""
         out.provider = place.provider or ""
-    out.opaque = opaque
+    out.opaque = entries.opaque(index)
     out.err_msg = err_msg
     out.size = size
     return out

@@ -435,7 +435,7 @@ cdef class Entries:
         return PyBytes_FromStringAndSize(<const char *> out.text, out.size)
 
     def __reduce__(self):
-        return _entries, ([self.row(i) for i in range(self.count)],)
+        return _entries, ([self.row(i) for i in range(self.count)], self.bucket, self.provider)
 
     @staticmethod
     def of_models(models) -> Entries:
@@ -449,14 +449,16 @@ cdef class Entries:
             try:
                 opaque = model.opaque
                 self.append(model.obj_name, model.bck, model.provider, model.archpath,
-                            b64decode(opaque) if opaque else None, model.start or 0, model.length or 0, model.uname)
+                            b64decode(opaque, validate=True) if opaque else None, model.start or 0, model.length or 0, model.uname)
             except (AttributeError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(f"requests_list[{i}] ({model!r:.200}) is not an entry: {error}; append MossIn objects") from None
         return self
 
 
-def _entries(rows) -> Entries:
+def _entries(rows, bucket, provider) -> Entries:
     cdef Entries self = Entries()
+    self.bucket = bucket
+    self.provider = provider
     for row in rows:
         (<object> self).append(*row)
     return self

@@ -277,13 +277,13 @@ class Batch:
                 call.pump()
         except IncompleteBatchError as error:
             call.close()
-            error.partial = Columns(delivery, call.stats)
+            error.partial = Columns.of(delivery, call.stats)
             raise
         except BaseException:
             call.close()
             raise
         call.finish()
-        return Columns(delivery, call.stats)
+        return Columns.of(delivery, call.stats)
 
     def __len__(self) -> int:
         return len(self.request)  # type: ignore[arg-type]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import numpy.typing
 
+from aisfast._blocks import Span, span_of
 from aisfast._items import item_at
 
 if TYPE_CHECKING:
-    from aisfast._blocks import Span
     from aisfast._delivery import Delivery
     from aisfast._items import Item
+    from aisfast._request import Entries
     from aisfast.stats import Stats
 
 
@@ -31,15 +32,25 @@ class Columns(Sequence["Item"]):
         stats: What the fetch cost.
     """
 
-    def __init__(self, delivery: Delivery, stats: Stats) -> None:
-        slab, offsets, ok = delivery.columns()
-        self._entries = delivery.entries
-        self._slab: Span = slab
+    def __init__(
+        self, entries: Entries, slab: Span, offsets: Span, ok: Span, errors: dict[int, str], stats: Stats
+    ) -> None:
+        self._entries = entries
+        self._slab = slab
         self.data: numpy.typing.NDArray[numpy.uint8] = numpy.frombuffer(slab, dtype=numpy.uint8)
         self.offsets: numpy.typing.NDArray[numpy.int64] = numpy.frombuffer(offsets, dtype=numpy.int64)
         self.ok: numpy.typing.NDArray[numpy.bool_] = numpy.frombuffer(ok, dtype=numpy.bool_)
-        self.errors: dict[int, str] = delivery.errors
+        self.errors = errors
         self.stats = stats
+
+    @classmethod
+    def of(cls, delivery: Delivery, stats: Stats) -> Columns:
+        """What a delivery has brought so far."""
+        return cls(delivery.entries, *delivery.columns(), delivery.errors, stats)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        spans = (self.data.tobytes(), self.offsets.tobytes(), self.ok.tobytes())
+        return _columns, (self._entries, *spans, self.errors, self.stats)
 
     @property
     def sizes(self) -> numpy.typing.NDArray[numpy.int64]:
@@ -68,3 +79,9 @@ class Columns(Sequence["Item"]):
 
     def __repr__(self) -> str:
         return f"<Columns of {len(self)} entries, {len(self.data)} bytes, {len(self.errors)} missing>"
+
+
+def _columns(
+    entries: Entries, data: bytes, offsets: bytes, ok: bytes, errors: dict[int, str], stats: Stats
+) -> Columns:
+    return Columns(entries, span_of(data), span_of(offsets), span_of(ok), errors, stats)
