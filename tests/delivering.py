@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import wire
-
 from aisfast._decode import parse_head
 from aisfast._delivery import Delivery, Form, Results, Trail
 from aisfast._request import Entries
@@ -91,7 +90,7 @@ class Feed:
 
 
 class Delivered(NamedTuple):
-    """`items`: (payload, err_msg) in order, payload None where the entry is missing; `error`: what ended it, or None."""
+    """`items`: (payload, err_msg) in order, payload None where the entry is missing; `error`: what ended it."""
 
     items: list[tuple[bytes | None, str | None]]
     error: AISError | None

@@ -10,14 +10,14 @@ import inspect
 import json
 import os
 import pickle
+import queue
 import threading
 
 import numpy
 import pytest
-import wire
-from scripted import Last, Scripted, answer
 
 import aisfast
+import wire
 from aisfast import errors
 from aisfast.batch import Batch
 from aisfast.enums import Colocation
@@ -30,6 +30,7 @@ from aisfast.errors import (
     WireError,
 )
 from aisfast.models import MossIn, Namespace
+from scripted import Last, Scripted, answer
 
 PATIENT = 30  # seconds: what a test waits for comes at once, or never
 FILES = {"a": b"first", "b": b"", "dir/é.bin": bytes(range(256)) * 300, "z": b"last"}
@@ -87,7 +88,8 @@ def body_of(batch, way="fetch", **options):
 def test_signatures_are_the_official_ones():
     assert str(inspect.signature(Batch.add)).startswith(
         "(self, obj: 'Object | str', opaque: 'bytes | None' = None, archpath: 'str | None' = None, "
-        "start: 'int | None' = None, length: 'int | None' = None, bck: 'str | None' = None, provider: 'str | None' = None)"
+        "start: 'int | None' = None, length: 'int | None' = None, bck: 'str | None' = None, "
+        "provider: 'str | None' = None)"
     )
     assert list(inspect.signature(Batch.get).parameters) == [
         "self", "raw", "decode_as_stream", "clear_batch", "tar_buffer_size", "policy",
@@ -112,7 +114,15 @@ def test_request_as_it_is_sent(nowhere):
         "in": [
             {"objname": "x", "bucket": "b", "provider": "ais"},
             {"objname": "y", "bucket": "b", "provider": "ais"},
-            {"objname": "s.tar", "bucket": "b", "provider": "ais", "archpath": "m", "opaque": "+/8=", "start": 5, "length": 7},
+            {
+                "objname": "s.tar",
+                "bucket": "b",
+                "provider": "ais",
+                "archpath": "m",
+                "opaque": "+/8=",
+                "start": 5,
+                "length": 7,
+            },
             {"objname": "o", "bucket": "c", "provider": "aws"},
             {"objname": "p", "bucket": "d", "provider": "gcp"},
             {"objname": "q", "bucket": "b", "provider": "ais", "length": -1},
@@ -126,7 +136,12 @@ def test_request_as_it_is_sent(nowhere):
 
 
 def test_options_as_they_are_sent(nowhere):
-    options = {"cont_on_err": False, "only_obj_name": True, "streaming_get": False, "colocation": Colocation.TARGET_AWARE}
+    options = {
+        "cont_on_err": False,
+        "only_obj_name": True,
+        "streaming_get": False,
+        "colocation": Colocation.TARGET_AWARE,
+    }
     batch = nowhere.batch([nowhere.bucket("c").object("o")], **options)
     for way in WAYS:
         target, body = body_of(batch, way)
@@ -144,7 +159,12 @@ def test_bucket_in_a_namespace(nowhere):
     target, body = body_of(batch)
     assert target == "/v1/ml/moss/b?provider=ais&namespace=%40%23ns"
     assert body["in"] == [{"objname": "x"}, {"objname": "y"}, {"objname": "z"}]
-    for own in (None, nowhere.bucket("b"), nowhere.bucket("c", namespace=space), nowhere.bucket("b", namespace=Namespace("u"))):
+    for own in (
+        None,
+        nowhere.bucket("b"),
+        nowhere.bucket("c", namespace=space),
+        nowhere.bucket("b", namespace=Namespace("u")),
+    ):
         with pytest.raises(ValueError, match="namespace"):
             nowhere.batch([bucket.object("y")], bucket=own)
 
@@ -177,7 +197,24 @@ def test_colocation_that_the_server_lacks(nowhere):
 
 
 BAD_NAMES = ["", "a/", "/", ".", "..", "a/../b", "./a", "a/.", "~/a"]
-GOOD_NAMES = ["/q", "d//b", "...", "a..b", ".a", "a.", "~a", "e/~/b", " ", "a b", "é", "日本/\U0001f600", "a\\b", '"', "\x01", "%2e"]
+GOOD_NAMES = [
+    "/q",
+    "d//b",
+    "...",
+    "a..b",
+    ".a",
+    "a.",
+    "~a",
+    "e/~/b",
+    " ",
+    "a b",
+    "é",
+    "日本/\U0001f600",
+    "a\\b",
+    '"',
+    "\x01",
+    "%2e",
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -252,13 +289,13 @@ def test_text_that_no_name_holds(nowhere):
         lambda: nowhere.batch("x", bucket=bucket).add("x\udcff"),
         lambda: nowhere.batch("x", bucket=bucket).add("s.tar", archpath="a\udcff"),
     ):
-        with pytest.raises(ValueError, match="entry 1.*UTF-8"):
+        with pytest.raises(ValueError, match=r"entry 1.*UTF-8"):
             make()
     for entry in (MossIn(obj_name="x\udcff"), MossIn(obj_name="s.tar", archpath="a\udcff")):
         batch = nowhere.batch("x", bucket=bucket)
         batch.requests_list.append(entry)
         for way in WAYS:
-            with pytest.raises(ValueError, match="entry 1.*UTF-8"):
+            with pytest.raises(ValueError, match=r"entry 1.*UTF-8"):
                 take(batch, way)
 
 
@@ -327,7 +364,12 @@ def test_list_of_entries_is_the_truth(nowhere):
 
 def test_list_of_entries_is_the_same_as_columns(nowhere):
     """Touching the list changes nothing of what is sent."""
-    rows = [("x", {}), ("s.tar", {"archpath": "m", "opaque": b"\xfb\xff"}), ("r", {"start": 3, "length": -1}), ("é", {})]
+    rows = [
+        ("x", {}),
+        ("s.tar", {"archpath": "m", "opaque": b"\xfb\xff"}),
+        ("r", {"start": 3, "length": -1}),
+        ("é", {}),
+    ]
     bodies = []
     for touched in (False, True):
         batch = nowhere.batch(bucket=nowhere.bucket("b"))
@@ -433,7 +475,13 @@ def test_the_three_ways(client, bucket, streaming):
     with batch.stream() as stream:
         items = list(stream)
     for i, (item, (info, data)) in enumerate(zip(items, pairs, strict=True)):
-        assert (item.index, item.name, item.bucket, item.provider, item.size) == (i, info.obj_name, bucket.name, "ais", len(data))
+        assert (item.index, item.name, item.bucket, item.provider, item.size) == (
+            i,
+            info.obj_name,
+            bucket.name,
+            "ais",
+            len(data),
+        )
         assert (item.opaque, item.archpath, item.err_msg, item.ok) == (info.opaque, None, None, True)
         assert (bytes(item), item.tobytes(), len(item)) == (data, data, len(data))
         assert isinstance(item.data, memoryview)
@@ -515,7 +563,12 @@ def test_missing_entries(client, bucket, streaming):
 
 def test_missing_entry_in_strict_mode():
     """`cont_on_err=False`: streaming, an error in its place; buffered, at the call. What a remote miss looks like."""
-    entries = [wire.Entry("a", b"1"), wire.Entry("b", missing=True), wire.Entry("c", b"3"), wire.Entry("d", missing=True)]
+    entries = [
+        wire.Entry("a", b"1"),
+        wire.Entry("b", missing=True),
+        wire.Entry("c", b"3"),
+        wire.Entry("d", missing=True),
+    ]
     for streaming, raw in ((True, wire.streaming(entries).raw), (False, wire.buffered(entries).raw)):
         with Scripted(lambda request, raw=raw: raw) as server, aisfast.Client(server.url) as client:
             bucket = client.bucket("b")
@@ -555,7 +608,15 @@ def test_archived_members(client, bucket):
             assert [item.tobytes() if item.ok else None for item in items] == [
                 b"x", b"yy", b"yy", None, b"x", None, out.getvalue(),
             ]  # fmt: skip
-            assert [item.archpath for item in items] == ["x.txt", "d/y.txt", "/d/y.txt", "no.txt", "x.txt", "x.txt", None]
+            assert [item.archpath for item in items] == [
+                "x.txt",
+                "d/y.txt",
+                "/d/y.txt",
+                "no.txt",
+                "x.txt",
+                "x.txt",
+                None,
+            ]
             assert [info.archpath or None for info, _ in batch.get()] == [item.archpath for item in items]
 
 
@@ -640,12 +701,14 @@ def test_wire_bytes_are_those_of_bodies():
 
 
 def test_throttled_answers_are_counted():
-    with Scripted(lambda request: answer(429, b'{"message":"rejected: pending=256"}')) as server:
-        with aisfast.Client(server.url) as client:
-            with pytest.raises(AISError, match="pending=256") as caught:
-                client.batch("a", bucket=client.bucket("b")).fetch()
-            assert caught.value.status_code == 429
-            assert client.stats.throttled == 1
+    with (
+        Scripted(lambda request: answer(429, b'{"message":"rejected: pending=256"}')) as server,
+        aisfast.Client(server.url) as client,
+    ):
+        with pytest.raises(AISError, match="pending=256") as caught:
+            client.batch("a", bucket=client.bucket("b")).fetch()
+        assert caught.value.status_code == 429
+        assert client.stats.throttled == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
@@ -664,14 +727,10 @@ def test_rest_of_an_incomplete_batch(way):
     with Scripted(short) as server, aisfast.Client(server.url) as client:
         batch = client.batch([], bucket=client.bucket("b"), only_obj_name=False, cont_on_err=False)
         batch.add("a", opaque=b"1").add("b", opaque=b"2").add("c", start=0, length=5)
-        got = []
-        with pytest.raises(IncompleteBatchError, match=r"2 of 3 entries.*entry 2 \(b/c\), range start=0 length=5|entry 2") as caught:
-            if way == "get":
-                got += [data for _, data in batch.get()]
-            elif way == "stream":
-                got += [bytes(item) for item in batch.stream()]
-            else:
-                batch.fetch()
+        with pytest.raises(
+            IncompleteBatchError, match=r"2 of 3 entries.*entry 2 \(b/c, range start=0 length=5\)"
+        ) as caught:
+            take(batch, way)
         error = caught.value
         assert (error.requested, error.received, error.missing, error.attempts) == (3, 2, (2,), 1)
         assert isinstance(error.__cause__, WireError)
@@ -708,8 +767,8 @@ def test_rest_keeps_the_namespace_and_the_options():
         bucket = client.bucket("b", namespace=Namespace(name="ns"))
         options = {"streaming_get": False, "only_obj_name": True, "colocation": Colocation.TARGET_AWARE}
         for _ in range(2):
+            batch = client.batch(["a", "b"], bucket=bucket, **options)
             with pytest.raises(IncompleteBatchError) as caught:
-                batch = client.batch(["a", "b"], bucket=bucket, **options)
                 batch.fetch()
         with pytest.raises(IncompleteBatchError):
             caught.value.rest().fetch()
@@ -734,7 +793,12 @@ def test_errors_survive_a_pickle_and_a_dataloader(cls):
         assert type(again) is cls
         assert str(again) == str(error)
         assert vars(again) == vars(error)
-        assert (again.status_code, again.message, again.req_url, again.req) == (404, "what happened", "http://h/v1/x", request)
+        assert (again.status_code, again.message, again.req_url, again.req) == (
+            404,
+            "what happened",
+            "http://h/v1/x",
+            request,
+        )
     for again in (cls("a worker's trace"), cls(message="a worker's trace")):
         assert "a worker's trace" in str(again)
         assert again.status_code == 0
@@ -753,15 +817,22 @@ def test_errors_of_a_call_survive_a_pickle(way):
         "garbage": lambda request: b"SSH-2.0",
     }
     for script in answers.values():
-        with Scripted(script) as server, aisfast.Client(server.url) as client:
-            with pytest.raises(AISError) as caught:
-                take(client.batch(["a", "b", "c"], bucket=client.bucket("b")), way)
+        with (
+            Scripted(script) as server,
+            aisfast.Client(server.url) as client,
+            pytest.raises(AISError) as caught,
+        ):
+            take(client.batch(["a", "b", "c"], bucket=client.bucket("b")), way)
         error = caught.value
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error)
         assert str(again) == str(error)
         if isinstance(error, IncompleteBatchError):
-            assert (again.missing, again.received, len(again.rest())) == (error.missing, error.received, len(error.missing))
+            assert (again.missing, again.received, len(again.rest())) == (
+                error.missing,
+                error.received,
+                len(error.missing),
+            )
             again.rest().request_client.close()
         del error, again, caught
         gc.collect()
@@ -787,16 +858,15 @@ def test_iterator_is_at_its_end_after_an_exception(way):
 
 @pytest.mark.parametrize("way", ["get", "stream"])
 def test_second_thread_gets_an_exception(way):
-    """The first one is not disturbed."""
+    """The first one, which waits for the next item, is not disturbed."""
     answered = wire.streaming(ENTRIES)
-    asked, go_on = threading.Event(), threading.Event()
+    go_on = threading.Event()
 
     class Slow(Scripted):
         def _serve(self, sock):
             try:
                 sock.recv(65536)
                 sock.sendall(answered.raw[: answered.ends[0]])
-                asked.set()
                 assert go_on.wait(PATIENT)
                 sock.sendall(answered.raw[answered.ends[0] :])
                 sock.recv(1)
@@ -804,33 +874,84 @@ def test_second_thread_gets_an_exception(way):
                 self._open.discard(sock)
                 sock.close()
 
-    got: list[bytes] = []
+    outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def work():
+        try:
+            outcomes.put(next(call))
+        except RuntimeError as error:
+            outcomes.put(error)
+
     with Slow(lambda request: None) as server, aisfast.Client(server.url) as client:
         batch = client.batch(["a", "b", "c"], bucket=client.bucket("b"))
         call = batch.get() if way == "get" else batch.stream()
-        assert bytes(next(call)[1] if way == "get" else next(call)) == b"first"
-        inside = threading.Event()
-
-        def work():
-            inside.set()
-            got.extend(bytes(item[1] if way == "get" else item) for item in call)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        assert inside.wait(PATIENT)
-        raised = 0
-        while thread.is_alive() and not raised:
-            try:
-                next(call)
-            except RuntimeError as error:
-                assert "thread" in str(error)
-                raised += 1
-            if raised or not thread.is_alive():
-                break
+        next(call)
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):  # one of them waits, whichever came first
+            assert "another thread" in str(outcomes.get(timeout=PATIENT))
         go_on.set()
-        thread.join()
-        assert raised == 1
-        assert got == [b"second", b"third"]
+        for thread in threads:
+            thread.join()
+        got = [outcomes.get(), *call]
+        assert [bytes(item[1] if way == "get" else item) for item in got] == [b"second", b"third"]
+
+
+@pytest.mark.parametrize("timeout", [None, 0], ids=["limit", "no limit"])
+def test_stream_closed_by_another_thread(timeout):
+    """The one that reads from it gets an exception that says so, or its end."""
+    answered = wire.streaming(ENTRIES)
+    closed = threading.Event()
+
+    class Slow(Scripted):
+        def _serve(self, sock):
+            try:
+                sock.recv(65536)
+                sock.sendall(answered.raw[: answered.ends[0] + 1])
+                assert closed.wait(PATIENT)
+                sock.sendall(answered.raw[answered.ends[0] + 1 : answered.ends[1] - 1])
+            except OSError:
+                pass
+            finally:
+                self._open.discard(sock)
+                sock.close()
+
+    outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def work():
+        try:
+            outcomes.put(next(stream))
+        except BaseException as error:
+            outcomes.put(error)
+
+    with Slow(lambda request: None) as server, aisfast.Client(server.url, timeout=timeout) as client:
+        stream = client.batch(["a", "b", "c"], bucket=client.bucket("b")).stream()
+        next(stream)
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        assert "another thread" in str(outcomes.get(timeout=PATIENT))  # so the other one is inside
+        stream.close()
+        closed.set()
+        for thread in threads:
+            thread.join()
+        outcome = outcomes.get(timeout=PATIENT)
+        assert isinstance(outcome, (RuntimeError, StopIteration, AISError)), repr(outcome)
+        assert list(stream) == []
+
+
+def test_pickled_columns(client, bucket):
+    columns = client.batch([*FILES, "gone"], bucket=bucket).fetch(missing="mark")
+    again = pickle.loads(pickle.dumps(columns))
+    assert [bytes(item) if item.ok else None for item in again] == [*FILES.values(), None]
+    assert again.names == columns.names
+    assert again.errors == columns.errors
+    assert again.stats == columns.stats
+    for name in ("data", "offsets", "sizes", "ok"):
+        assert getattr(again, name).tolist() == getattr(columns, name).tolist()
+        assert getattr(again, name).dtype == getattr(columns, name).dtype
+    assert [item.bucket for item in again] == [item.bucket for item in columns]
 
 
 def test_opaque_is_any_bytes(client, bucket):

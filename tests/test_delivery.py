@@ -1,20 +1,19 @@
-"""Exactly what was asked for comes out, or an error that names the first entry that did not come. Never less in silence."""
+"""Exactly what was asked for comes out, or an error that names the first entry that did not: never less in silence."""
 
-import json
 import os
 import random
 from base64 import b64encode
 
-import oracle
 import pytest
-import wire
-from delivering import FORMS, cut, deliver, delivery_of, entries_of
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from wire import Entry
 
+import oracle
+import wire
 from aisfast._delivery import Form
 from aisfast.errors import AISConnectionError, ErrObjNotFound, IncompleteBatchError, LimitError, WireError
+from delivering import FORMS, cut, deliver, delivery_of, entries_of
+from wire import Entry
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -46,7 +45,7 @@ def take(answer, entries, form=Form.PAIRS, pieces=None, asked=None, **options):
     return deliver(asked or entries_of(entries), pieces or [raw], form, **options)
 
 
-# -------------------------------------------------------------------------------------------------- every proper prefix
+# ------------------------------------------------------------------------------------------------- every proper prefix
 
 RANGES = [
     Entry("big", b"0123456789"),
@@ -136,7 +135,7 @@ def test_every_prefix(write, shape):
 @BOTH
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_prefix_of_a_body_that_ends_well(write, shape):
-    """The server closes the chunks, or the length says so: only the archive tells. Buffered: with the closing delimiter."""
+    """By its chunks or its length, and by its closing delimiter if it is buffered: only the archive tells."""
     entries = SHAPES[shape]
     answer = write(entries, length=True, headers=())
     first = answer.raw[: answer.head_size].split(b"Content-Length")[0]
@@ -159,7 +158,7 @@ def test_every_prefix_of_a_body_that_ends_well(write, shape):
 @pytest.mark.parametrize("behind", [0, 1, 8, len(CLOSING) - 1, len(CLOSING), 511])
 @pytest.mark.parametrize("end", ["chunks", "length", "close", "damage"])
 def test_buffered_body_that_ends_well_without_its_closing_delimiter(form, end, behind):
-    """All payload is here; the rest of the archive and the closing delimiter are not: whole, but the connection is dead."""
+    """All payload is here, the rest of the archive and the closing delimiter are not: whole, its connection dead."""
     entries = [Entry("a", noise(100)), Entry("b", noise(1000))]
     answer = wire.buffered(entries, length=True, headers=())
     body = answer.body[: answer.end - answer.head_size + behind]
@@ -180,7 +179,7 @@ def test_buffered_body_that_ends_well_without_its_closing_delimiter(form, end, b
 @ALL_FORMS
 @pytest.mark.parametrize("kept", [0, 1, 30, len(CLOSING) - 1])
 def test_buffered_body_until_close_that_is_cut_early(form, kept):
-    """Fewer bytes than a closing delimiter has follow the part's headers. (Nothing before the buffer may be looked at.)"""
+    """Behind the part's headers come fewer bytes than a closing delimiter has: nothing before them may be looked at."""
     entries = [Entry("a", noise(100))]
     answer = wire.buffered(entries, length=True, headers=())
     at = answer.body.index(b"octet-stream\r\n\r\n") + 16
@@ -195,7 +194,9 @@ def test_buffered_body_until_close_that_is_cut_early(form, kept):
 def test_large_payload_cut_around_its_end(write, form, size):
     entries = [Entry("small", b"x"), Entry("large", noise(size)), Entry("last", noise(size + 3, 2))]
     answer = write(entries, headers=())
-    for stop in [end + delta for end in answer.ends[1:] for delta in (-2049, -513, -67, -66, -65, -9, -8, -7, -1, 0, 1, 60)]:
+    for stop in [
+        end + delta for end in answer.ends[1:] for delta in (-2049, -513, -67, -66, -65, -9, -8, -7, -1, 0, 1, 60)
+    ]:
         came = sum(end <= stop for end in answer.ends)
         for pieces in ([answer.raw[:stop]], cut(answer.raw[:stop], 70001)):
             got = deliver(entries_of(entries), pieces, form, streaming=is_streaming(write))
@@ -218,7 +219,7 @@ def test_closing_delimiter_right_behind_a_cut_payload(form, size, came):
         check_prefix(deliver(entries_of(entries), pieces, form, streaming=False), entries, 1, clean=False)
 
 
-# --------------------------------------------------------------------------------------------------- whole, then its end
+# -------------------------------------------------------------------------------------------------- whole, then its end
 
 
 @ALL_FORMS
@@ -272,7 +273,7 @@ def test_bytes_behind_the_answer_make_its_connection_useless(write):
         assert not got.feed.reusable
 
 
-# -------------------------------------------------------------------------------------------------- whatever is drawn
+# ------------------------------------------------------------------------------------------------- whatever is drawn
 
 NAMES = st.one_of(
     st.text("abc/.é日 -_", min_size=1, max_size=20),
@@ -287,7 +288,9 @@ SIZES = st.one_of(
 )
 FILLINGS = st.sampled_from([None, b"\0", b"\r\n--" + wire.BOUNDARY.encode() + b"--", b"\r\n", b"\r"])
 DRAWN = st.lists(
-    st.tuples(NAMES, SIZES, FILLINGS, st.none() | NAMES, st.booleans(), st.sampled_from(["b", "__404__", "other.bucket"])),
+    st.tuples(
+        NAMES, SIZES, FILLINGS, st.none() | NAMES, st.booleans(), st.sampled_from(["b", "__404__", "other.bucket"])
+    ),
     min_size=1,
     max_size=7,
 )
@@ -339,7 +342,13 @@ def test_prefix_of_whatever_is_drawn(drawn, plan, sizes, buffered, form, fractio
 
 
 @given(
-    DRAWN, PLANS, st.booleans(), st.sampled_from(FORMS), st.floats(0, 1, exclude_max=True), st.integers(1, 255), st.booleans()
+    DRAWN,
+    PLANS,
+    st.booleans(),
+    st.sampled_from(FORMS),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(1, 255),
+    st.booleans(),
 )
 @GENTLE
 def test_one_byte_changed(drawn, plan, buffered, form, fraction, flip, length):
@@ -380,7 +389,7 @@ def test_any_boundary(drawn, plan, boundary, quoted, form):
     assert got.feed.reusable
 
 
-# -------------------------------------------------------------------------------------------------------- verification
+# ------------------------------------------------------------------------------------------------------- verification
 
 GOOD = [Entry("a", b"first"), Entry("b", b"second!"), Entry("c", b"third")]
 
@@ -433,7 +442,9 @@ def test_members_that_are_not_what_was_asked(what, form):
 
 @BOTH
 @ALL_FORMS
-@pytest.mark.parametrize(("length", "size", "good"), [(5, 5, True), (5, 4, False), (5, 6, False), (5, 0, False), (-1, 6, True)])
+@pytest.mark.parametrize(
+    ("length", "size", "good"), [(5, 5, True), (5, 4, False), (5, 6, False), (5, 0, False), (-1, 6, True)]
+)
 def test_length_of_a_range(write, form, length, size, good):
     entries = [Entry("a", b"first"), Entry("r", noise(size)), Entry("c", b"third")]
     asked = entries_of([("a", "b", "ais"), ("r", "b", "ais", None, None, 2, length), ("c", "b", "ais")])
@@ -542,7 +553,9 @@ def test_entries_of_several_buckets(form):
 @ALL_FORMS
 def test_uname(form):
     """With a uname the server leaves bucket and name out, but for `only_obj_name`."""
-    asked = entries_of([("o", None, None, None, None, 0, 0, "ais/@#/b/"), ("o", None, None, "m", None, 0, 0, "ais/@#/b/")])
+    asked = entries_of(
+        [("o", None, None, None, None, 0, 0, "ais/@#/b/"), ("o", None, None, "m", None, 0, 0, "ais/@#/b/")]
+    )
     entries = [Entry("o", b"1", member=""), Entry("o", b"2", "m", member="/m")]
     assert payloads(take(wire.streaming(entries), entries, form, asked=asked)) == [b"1", b"2"]
     entries = [Entry("o", b"1"), Entry("o", b"2", "m")]
@@ -566,7 +579,7 @@ def test_missing_entries_that_are_an_error(form):
         assert "entry 1 (b/b)" in str(error)
 
 
-# ------------------------------------------------------------------------------------------ the record of what was sent
+# ----------------------------------------------------------------------------------------- the record of what was sent
 
 
 def records(*changes):
@@ -687,13 +700,15 @@ def test_odd_reasons_for_a_missing_entry():
         assert got.items[0][1] == (reason if isinstance(reason, str) else repr(reason))
 
 
-# ------------------------------------------------------------------------------------------------------ kinds of answers
+# ----------------------------------------------------------------------------------------------------- kinds of answers
 
 
 @pytest.mark.parametrize("kind", ["application/x-tar", "", "application/octet-stream", "Application/X-Tar"])
 def test_content_type_of_a_streaming_answer(kind):
     answer = wire.streaming(GOOD, headers=())
-    raw = answer.raw.replace(b"Content-Type: application/x-tar\r\n", f"Content-Type: {kind}\r\n".encode() if kind else b"")
+    raw = answer.raw.replace(
+        b"Content-Type: application/x-tar\r\n", f"Content-Type: {kind}\r\n".encode() if kind else b""
+    )
     assert payloads(take(raw, GOOD)) == whole(GOOD)
 
 
@@ -753,7 +768,7 @@ def test_damaged_chunks_in_the_middle(at, form):
         assert error is None
 
 
-# --------------------------------------------------------------------------------------------------------------- limits
+# -------------------------------------------------------------------------------------------------------------- limits
 
 
 def resident():
@@ -839,7 +854,7 @@ def test_endless_framing(what):
 
     def endless():
         if what == "part headers":
-            yield f"HTTP/1.1 200 OK\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n".encode()
+            yield b"HTTP/1.1 200 OK\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"
         elif what == "pax":
             yield wire.head(headers=[("Content-Type", "application/x-tar")]) + wire.header(b"x", 1 << 30, b"x")
         elif what == "long name":
@@ -860,7 +875,7 @@ def test_endless_framing(what):
         assert type(got.error) is LimitError
 
 
-# -------------------------------------------------------------------------------------------------- the caller's memory
+# ------------------------------------------------------------------------------------------------- the caller's memory
 
 
 @pytest.mark.parametrize("kind", ["bytearray", "numpy", "array", "mmap"])
@@ -893,13 +908,21 @@ def test_into_of_exactly_the_right_size_and_of_one_byte_less():
         memory = bytearray(b"?" * (71000 + 2))
         for pieces in ([answer.raw], cut(answer.raw, 1000)):
             got = deliver(
-                entries_of(entries), pieces, Form.COLUMNS, into=memoryview(memory)[1:71001], streaming=is_streaming(write)
+                entries_of(entries),
+                pieces,
+                Form.COLUMNS,
+                into=memoryview(memory)[1:71001],
+                streaming=is_streaming(write),
             )
             assert got.error is None
             assert memory == b"?" + noise(1000) + noise(70000) + b"?"
             memory[:] = b"?" * len(memory)
             got = deliver(
-                entries_of(entries), pieces, Form.COLUMNS, into=memoryview(memory)[1:71000], streaming=is_streaming(write)
+                entries_of(entries),
+                pieces,
+                Form.COLUMNS,
+                into=memoryview(memory)[1:71000],
+                streaming=is_streaming(write),
             )
             assert type(got.error) is LimitError
             assert "entry 1 (b/b)" in str(got.error)
@@ -908,13 +931,23 @@ def test_into_of_exactly_the_right_size_and_of_one_byte_less():
             assert payloads(got) == [noise(1000)]
             assert memory[70999:] == b"???"
             memory[:] = b"?" * len(memory)
-    assert deliver(entries_of([Entry("e")]), [wire.streaming([Entry("e")]).raw], Form.COLUMNS, into=bytearray()).error is None
+    assert (
+        deliver(entries_of([Entry("e")]), [wire.streaming([Entry("e")]).raw], Form.COLUMNS, into=bytearray()).error
+        is None
+    )
 
 
 def test_into_that_cannot_be_written():
     import numpy
 
-    for into in (b"read only", memoryview(bytes(9)), numpy.zeros((9, 9), numpy.uint8)[:, ::2], "text", 5, numpy.broadcast_to(0, 9)):
+    for into in (
+        b"read only",
+        memoryview(bytes(9)),
+        numpy.zeros((9, 9), numpy.uint8)[:, ::2],
+        "text",
+        5,
+        numpy.broadcast_to(0, 9),
+    ):
         with pytest.raises((BufferError, TypeError, ValueError)):
             delivery_of(entries_of(GOOD), Form.COLUMNS, into=into)
 
@@ -929,7 +962,7 @@ def test_into_is_let_go_of():
     memory.extend(b"x")
 
 
-# ---------------------------------------------------------------------------------------------------- how much is copied
+# --------------------------------------------------------------------------------------------------- how much is copied
 
 
 def test_bytes_copied_are_counted():

@@ -1,4 +1,4 @@
-"""Every recorded TAR answer of a real cluster, asked for as it was asked for, delivers what is right and nothing else."""
+"""Every recorded TAR answer of a real cluster, asked for as it was, delivers what is right and nothing else."""
 
 import hashlib
 import json
@@ -6,12 +6,10 @@ import random
 from base64 import b64decode
 from urllib.parse import parse_qs, urlsplit
 
-import captures
 import pytest
-from delivering import FORMS, deliver
-from scripted import Last, Scripted
 
 import aisfast
+import captures
 from aisfast._delivery import Form
 from aisfast._request import Entries
 from aisfast.errors import (
@@ -23,6 +21,8 @@ from aisfast.errors import (
     IncompleteBatchError,
     WireError,
 )
+from delivering import FORMS, deliver
+from scripted import Last, Scripted, answer
 
 TAR = [name for name in captures.names() if captures.is_tar(name)]
 ANSWERS = [name for name in TAR if captures.load(name)[1]["status"] == 200]
@@ -196,9 +196,7 @@ def test_refusal(name):
 
     def script(request):
         if meta["answered_by"] == "target" and "utm=" not in request.target:
-            return (
-                f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {server.url}{target}\r\nContent-Length: 0\r\n\r\n".encode()
-            )
+            return answer(307, Location=server.url + target)
         return Last(raw) if meta["end"] == "eof" else raw
 
     with Scripted(script) as server:

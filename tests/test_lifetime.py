@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy
 import pytest
-import wire
-from delivering import FORMS, Feed, cut, deliver, delivery_of, entries_of
-from scripted import Scripted
 
 import aisfast
+import wire
 from aisfast._blocks import idle_memory, trim
 from aisfast._delivery import Form, Results
+from delivering import FORMS, Feed, cut, deliver, delivery_of, entries_of
+from scripted import Scripted
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -154,11 +154,11 @@ def test_writable_requests_are_refused(size):
             (ctypes.c_char * size).from_buffer(item)
         with pytest.raises((BufferError, TypeError)):
             io.BytesIO(b"x" * size).readinto(item)
-        with pytest.raises(ValueError, match="read-only|writ|WRITEABLE"):
+        with pytest.raises(ValueError, match=r"read-only|WRITEABLE"):
             numpy.frombuffer(item, numpy.uint8).flags.writeable = True
         assert item.data == entries[0].payload
     for array in (columns.data, columns.offsets, columns.ok):
-        with pytest.raises(ValueError, match="WRITEABLE|writ"):
+        with pytest.raises(ValueError, match=r"WRITEABLE"):
             array.flags.writeable = True
 
 

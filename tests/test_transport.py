@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,11 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-import scripted
-import wire
-from scripted import Last, Scripted, answer
+import trustme
 
 import aisfast
+import scripted
+import wire
 from aisfast import settings
 from aisfast.errors import (
     AISConnectionError,
@@ -26,6 +27,7 @@ from aisfast.errors import (
     LimitError,
     WireError,
 )
+from scripted import Last, Scripted, answer
 
 ENTRIES = [wire.Entry("a", b"first"), wire.Entry("b", b"last")]
 WHOLE = wire.streaming(ENTRIES)
@@ -441,20 +443,25 @@ def test_redirect_to_a_url_without_a_path(tail, policy):
 
 
 def test_token_goes_to_the_endpoint_alone():
-    with Scripted(lambda request: WHOLE.raw) as target:
-        with Scripted(lambda request: redirect(f"{target.url}/v1/x?utm=1")) as proxy:
-            with client_of(proxy, policy=ANYWHERE, token="top-secret") as client:
-                for _ in range(2):
-                    assert fetch(client) == RIGHT
-            assert {request.headers["authorization"] for request in proxy.requests} == {"Bearer top-secret"}
-            assert all("top-secret" not in repr(request) for request in target.requests)
+    with (
+        Scripted(lambda request: WHOLE.raw) as target,
+        Scripted(lambda request: redirect(f"{target.url}/v1/x?utm=1")) as proxy,
+    ):
+        with client_of(proxy, policy=ANYWHERE, token="top-secret") as client:
+            for _ in range(2):
+                assert fetch(client) == RIGHT
+        assert {request.headers["authorization"] for request in proxy.requests} == {"Bearer top-secret"}
+        assert all("top-secret" not in repr(request) for request in target.requests)
 
 
 def test_token_is_in_no_error():
     message = b'{"message":"invalid token from header: top-secret","status":401}'
-    with Scripted(lambda request: answer(401, message)) as server:
-        with client_of(server, token="top-secret") as client, pytest.raises(AISError) as caught:
-            fetch(client)
+    with (
+        Scripted(lambda request: answer(401, message)) as server,
+        client_of(server, token="top-secret") as client,
+        pytest.raises(AISError) as caught,
+    ):
+        fetch(client)
     assert "top-secret" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
     assert caught.value.status_code == 401
 
@@ -467,7 +474,9 @@ def test_redirects_without_end():
         assert isinstance(caught.value, WireError)
 
 
-@pytest.mark.parametrize("location", [None, "", "ftp://127.0.0.1/x", "http://", "//", "mailto:x", "http://[/x", "http://h:99999/"])
+@pytest.mark.parametrize(
+    "location", [None, "", "ftp://127.0.0.1/x", "http://", "//", "mailto:x", "http://[/x", "http://h:99999/"]
+)
 def test_redirect_to_nowhere(location):
     reply = answer(307) if location is None else answer(307, Location=location)
     with Scripted(lambda request: reply) as server, client_of(server, policy=ANYWHERE) as client:
@@ -479,20 +488,25 @@ def test_redirect_to_nowhere(location):
 def test_redirect_to_a_host_that_is_not_of_the_cluster():
     with Scripted(lambda request: WHOLE.raw) as stranger:
         with Scripted(lambda request: redirect(f"{stranger.url}/v1/x?utm=1")) as proxy:
-            with client_of(proxy, policy=aisfast.Policy(redirect_hosts=("elsewhere",))) as client:
-                with pytest.raises(AISConnectionError, match="no host of the cluster") as caught:
-                    fetch(client)
+            with (
+                client_of(proxy, policy=aisfast.Policy(redirect_hosts=("elsewhere",))) as client,
+                pytest.raises(AISConnectionError, match="no host of the cluster") as caught,
+            ):
+                fetch(client)
             assert caught.value.kind == "redirect"
         assert stranger.connections == 0
 
 
 def test_call_whose_policy_allows_less_than_another_did():
     """What one call may follow is not remembered for the next."""
-    with Scripted(lambda request: WHOLE.raw) as target:
-        with Scripted(lambda request: redirect(f"{target.url}/v1/x?utm=1")) as proxy, client_of(proxy) as client:
-            assert fetch(client, policy=ANYWHERE) == RIGHT
-            with pytest.raises(AISConnectionError):
-                fetch(client, policy=aisfast.Policy(redirect_hosts=("elsewhere",)))
+    with (
+        Scripted(lambda request: WHOLE.raw) as target,
+        Scripted(lambda request: redirect(f"{target.url}/v1/x?utm=1")) as proxy,
+        client_of(proxy) as client,
+    ):
+        assert fetch(client, policy=ANYWHERE) == RIGHT
+        with pytest.raises(AISConnectionError):
+            fetch(client, policy=aisfast.Policy(redirect_hosts=("elsewhere",)))
 
 
 # ------------------------------------------------------------------------------------------------- response heads
@@ -514,6 +528,18 @@ def test_interim_answers():
         with Talking(talk) as server, client_of(server) as client:
             assert [fetch(client) for _ in range(2)] == [RIGHT] * 2
             assert server.connections == 1
+
+
+def test_interim_answers_without_end():
+    """They are bounded as one head is."""
+
+    def talk(connection):
+        connection.request()
+        for _ in range(100):
+            connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+    with Talking(talk) as server, client_of(server) as client, pytest.raises(LimitError):
+        fetch(client)
 
 
 def test_answer_byte_by_byte():
@@ -554,9 +580,12 @@ def test_longest_head():
     raw = WHOLE.raw.replace(b"\r\n", b"\r\nX: " + filler + b"\r\n", 1)
     with Scripted(lambda request: raw) as server, client_of(server) as client:
         assert fetch(client) == RIGHT
-    with Scripted(lambda request: raw.replace(b"X: ", b"X: x")) as server, client_of(server) as client:
-        with pytest.raises(LimitError):
-            fetch(client)
+    with (
+        Scripted(lambda request: raw.replace(b"X: ", b"X: x")) as server,
+        client_of(server) as client,
+        pytest.raises(LimitError),
+    ):
+        fetch(client)
 
 
 NO_HTTP = {
@@ -592,14 +621,22 @@ def test_answer_that_is_not_http(what):
 
 @pytest.mark.parametrize("status", [201, 202, 204, 206, 300, 303, 304])
 def test_status_that_no_batch_has(status):
-    with Scripted(lambda request: answer(status)) as server, client_of(server) as client:
-        with pytest.raises(WireError, match=f"status {status}"):
-            fetch(client)
+    with (
+        Scripted(lambda request: answer(status)) as server,
+        client_of(server) as client,
+        pytest.raises(WireError, match=f"status {status}"),
+    ):
+        fetch(client)
 
 
-@pytest.mark.parametrize("body", [b"", b"plain text\n", b"\xff\xfe", b'{"message":5}', b'{"message":"x"', b"[]", b"x" * 3_000_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"plain text\n", b"\xff\xfe", b'{"message":5}', b'{"message":"x"', b"[]", b"x" * 3_000_000]
+)
 def test_error_answer_of_any_body(body):
-    for framed in (answer(500, body), b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n" + wire.chunked(body, [7])):
+    for framed in (
+        answer(500, body),
+        b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n" + wire.chunked(body, [7]),
+    ):
         with Scripted(lambda request, framed=framed: framed) as server, client_of(server) as client:
             with pytest.raises(AISError) as caught:
                 fetch(client)
@@ -620,21 +657,26 @@ def test_error_answer_that_is_cut_or_has_no_end():
 
 
 def test_no_answer_in_time():
-    with Talking(lambda connection: (connection.request(), connection.request())) as server:
-        with client_of(server, timeout=(3, 0.05)) as client:
-            for ask in (fetch, lambda client: batch_of(client).get(), lambda client: batch_of(client).stream()):
-                with pytest.raises(AISTimeoutError, match=r"0\.05 s") as caught:
-                    ask(client)
-                assert isinstance(caught.value, TimeoutError)
-                assert caught.value.req_url.startswith(server.url)
-            assert server.connections == 3
+    with (
+        Talking(lambda connection: (connection.request(), connection.request())) as server,
+        client_of(server, timeout=(3, 0.05)) as client,
+    ):
+        for ask in (fetch, lambda client: batch_of(client).get(), lambda client: batch_of(client).stream()):
+            with pytest.raises(AISTimeoutError, match=r"0\.05 s") as caught:
+                ask(client)
+            assert isinstance(caught.value, TimeoutError)
+            assert caught.value.req_url.startswith(server.url)
+        assert server.connections == 3
 
 
 def test_limit_in_the_message_of_a_batch_is_that_of_a_batch(monkeypatch):
     monkeypatch.setattr(settings, "BATCH_READ_TIMEOUT", 0.05)
-    with Talking(lambda connection: (connection.request(), connection.request())) as server, client_of(server) as client:
-        with pytest.raises(AISTimeoutError, match=r"0\.05 s to answer"):
-            fetch(client)
+    with (
+        Talking(lambda connection: (connection.request(), connection.request())) as server,
+        client_of(server) as client,
+        pytest.raises(AISTimeoutError, match=r"0\.05 s to answer"),
+    ):
+        fetch(client)
 
 
 def test_silence_in_the_middle():
@@ -757,7 +799,9 @@ def token_file(tmp_path, monkeypatch):
 
 
 def with_token(request):
-    return WHOLE.raw if request.headers["authorization"] == "Bearer new" else answer(401, b'{"message":"token expired"}')
+    return (
+        WHOLE.raw if request.headers["authorization"] == "Bearer new" else answer(401, b'{"message":"token expired"}')
+    )
 
 
 def test_token_file_is_read_again_once(token_file):
@@ -806,6 +850,91 @@ def test_401_behind_a_stale_connection(token_file):
         token_file.write_text('{"token":"new"}')
         assert fetch(client) == RIGHT
         assert server.connections == 2
+
+
+# ------------------------------------------------------------------------------------------------------- TLS, proxies
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def test_tls(authority, tmp_path):
+    """Kept, replaced when stale, drained: as without it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    large = wire.streaming([wire.Entry("a", b"x" * 3_000_000), wire.Entry("b", b"last")])
+    replies = [WHOLE.raw, large.raw, WHOLE.raw, Last(WHOLE.raw), large.raw, Last(large.raw), WHOLE.raw]
+
+    with Scripted(lambda request: replies[len(server.requests) - 1], tls=context) as server:
+        with client_of(server, ca_cert=str(tmp_path / "ca.pem")) as client:
+            got = [fetch(client) for _ in replies]
+        assert [len(payloads[0]) for payloads in got] == [5, 3_000_000, 5, 5, 3_000_000, 3_000_000, 5]
+        assert all(payloads[1] == b"last" for payloads in got)
+        assert server.connections == 3
+        assert client.stats.unclean_ends == 0
+
+
+def test_tls_that_is_not_trusted(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Scripted(lambda request: WHOLE.raw, tls=context) as server, client_of(server) as client:
+        with pytest.raises(AISConnectionError, match="certificate") as caught:
+            fetch(client)
+        assert caught.value.kind == "tls"
+        assert server.requests == []
+
+
+def test_https_is_never_left(authority, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with (
+        Scripted(lambda request: WHOLE.raw) as target,
+        Scripted(lambda request: redirect(f"{target.url}/v1/x?utm=1"), tls=context) as proxy,
+        client_of(proxy, ca_cert=str(tmp_path / "ca.pem"), policy=ANYWHERE) as client,
+    ):
+        with pytest.raises(AISConnectionError, match="from https to http"):
+            fetch(client)
+        assert target.connections == 0
+
+
+def test_plain_http_to_a_server_that_speaks_tls(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Scripted(lambda request: WHOLE.raw, tls=context) as server:
+        with client_of(f"http://127.0.0.1:{server.port}") as client, pytest.raises((WireError, AISConnectionError)):
+            fetch(client)
+        with (
+            Scripted(lambda request: WHOLE.raw) as plain,
+            client_of(f"https://127.0.0.1:{plain.port}") as client,
+            pytest.raises(AISConnectionError, match="TLS"),
+        ):
+            fetch(client)
+
+
+def test_forward_proxy(monkeypatch):
+    """Both legs pass through it, naming the whole URL; the token goes with the first alone."""
+
+    def script(request):
+        return WHOLE.raw if "utm" in request.target else redirect("http://target.example:81/v1/ml/moss/b/x/y/2?utm=1")
+
+    with Scripted(script) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://ann:pass@127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        policy = aisfast.Policy(redirect_hosts=("target.example",))
+        with client_of("http://gateway.example:80", policy=policy, token="top-secret") as client:
+            for _ in range(2):
+                assert fetch(client) == RIGHT
+        for first, second in (proxy.requests[:2], proxy.requests[2:]):
+            assert first.target == "http://gateway.example:80/v1/ml/moss/b?provider=ais"
+            assert second.target == "http://target.example:81/v1/ml/moss/b/x/y/2?utm=1"
+            assert first.headers["authorization"] == "Bearer top-secret"
+            assert "authorization" not in second.headers
+            assert first.headers["proxy-authorization"] == second.headers["proxy-authorization"]
+            assert (first.headers["host"], second.headers["host"]) == ("gateway.example:80", "target.example:81")
 
 
 # --------------------------------------------------------------------------------------------------- threads, forks

@@ -15,5 +15,6 @@ cdef class Span:
     cdef bint readonly
 
 
+cdef int fill_view(Py_buffer *view, object owner, uint8_t *at, Py_ssize_t size, bint readonly, int flags) except -1
 cdef Block take_block(Py_ssize_t at_least)
 cdef Span span(object owner, uint8_t *at, Py_ssize_t size, bint readonly)

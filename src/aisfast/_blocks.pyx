@@ -9,7 +9,7 @@ bounded number of idle bytes, newest first (they are the ones in the caches).
 """
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc, realloc
@@ -95,6 +95,30 @@ cdef class Block:
         return 0
 
 
+cdef char *UNSIGNED_BYTES = b"B"
+
+
+cdef int fill_view(Py_buffer *view, object owner, uint8_t *at, Py_ssize_t size, bint readonly, int flags) except -1:
+    """Answer a buffer request: `size` bytes at `at`, for as long as `owner` is referred to.
+
+    (PyBuffer_FillInfo would overwrite the reference that Cython has put into `view.obj`, and so leak it.)
+    """
+    if readonly and flags & PyBUF_WRITABLE == PyBUF_WRITABLE:
+        raise BufferError("this memory is read-only")
+    view.obj = owner
+    view.buf = at
+    view.len = size
+    view.readonly = readonly
+    view.itemsize = 1
+    view.format = UNSIGNED_BYTES if flags & PyBUF_FORMAT == PyBUF_FORMAT else NULL
+    view.ndim = 1
+    view.shape = &view.len if flags & PyBUF_ND == PyBUF_ND else NULL
+    view.strides = &view.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+    view.suboffsets = NULL
+    view.internal = NULL
+    return 0
+
+
 cdef Block take_block(Py_ssize_t at_least):
     """A Block with room for `at_least` bytes, which the caller alone refers to."""
     cdef Block block = Block.__new__(Block)
@@ -120,10 +144,7 @@ cdef class Span:
         return self.size
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.at, self.size, self.readonly, flags)
-
-    def __releasebuffer__(self, Py_buffer *view):
-        pass
+        fill_view(view, self, self.at, self.size, self.readonly, flags)
 
 
 cdef Span span(object owner, uint8_t *at, Py_ssize_t size, bint readonly):

@@ -1,13 +1,12 @@
 """What is handed out: `Item` (a slice of received memory and what was asked for) and `MossOut` (the official SDK's record)."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
 from base64 import b64encode, urlsafe_b64decode
 
-from aisfast._blocks cimport Span
+from aisfast._blocks cimport Span, fill_view
 from aisfast._request cimport Entries, Place
 
 from aisfast.errors import ErrObjNotFound
@@ -100,10 +99,7 @@ cdef class Item:
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         self.present()
-        PyBuffer_FillInfo(view, self, self.at, self.length, 1, flags)
-
-    def __releasebuffer__(self, Py_buffer *view):
-        pass
+        fill_view(view, self, self.at, self.length, True, flags)
 
     def __reduce__(self):
         payload = None if self.err_msg is not None else self.tobytes()

@@ -3,9 +3,8 @@
 import os
 
 import wire
-from delivering import Feed, delivery_of, entries_of
-
 from aisfast._delivery import Form, Results
+from delivering import Feed, delivery_of, entries_of
 
 
 def resident():

@@ -5,11 +5,10 @@ import os
 import sys
 
 import wire
-from delivering import Feed, deliver, delivery_of, entries_of
-
 from aisfast._blocks import trim
 from aisfast._delivery import Form, Results
 from aisfast.errors import AISError, IncompleteBatchError
+from delivering import Feed, deliver, delivery_of, entries_of
 
 SIZES = [0, 10, 3000, 70_000, 300_000]
 ENTRIES = [wire.Entry(f"object-{i}", bytes([i]) * size, opaque="eA==") for i, size in enumerate(SIZES)]

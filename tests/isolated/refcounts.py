@@ -4,10 +4,9 @@ import gc
 from sys import getrefcount
 
 import wire
-from delivering import deliver, delivery_of, entries_of
-
 from aisfast._delivery import Form
 from aisfast._items import Item, MossOut
+from delivering import deliver, delivery_of, entries_of
 
 NAMES = ["a name of its own", "another one", "the third"]
 OPAQUE = b"opaque bytes of their own"
