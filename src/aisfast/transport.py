@@ -15,6 +15,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from time import perf_counter
 
 from aisfast._decode import Framing, Head, parse_head
@@ -57,7 +58,7 @@ class ClusterView:
 class Exchange:
     """One connection, for one request at a time: idle, in use, or draining what follows a whole batch."""
 
-    __slots__ = ("absolute", "fresh", "host", "sock", "trail")
+    __slots__ = ("absolute", "fresh", "host", "pid", "sock", "trail")
 
     def __init__(self, host: Host, sock: socket.socket, absolute: bool) -> None:
         self.host = host
@@ -65,6 +66,7 @@ class Exchange:
         self.absolute = absolute  # over a forward proxy: requests name the whole URL
         self.fresh = True  # nothing was sent on it yet
         self.trail: Trail | None = None
+        self.pid = os.getpid()
 
     def send(self, url: str, body: bytes, token: str | None) -> None:
         """Write a GetBatch request. An OSError is the caller's."""
@@ -87,7 +89,7 @@ class Exchange:
             StaleConnection: A kept connection ended before the first byte.
             AISConnectionError, WireError: It ended later, or does not speak HTTP.
         """
-        filled = 0
+        filled = interim = 0
         while True:
             try:
                 n = self.sock.recv_into(buffer[filled:])
@@ -102,6 +104,9 @@ class Exchange:
             filled += n
             head = parse_head(buffer[:filled])
             while head is not None and 100 <= head.status < 200:  # an interim answer: the final one follows
+                interim += head.size
+                if interim > MAX_HEAD:
+                    raise LimitError(0, f"interim answers of more than {MAX_HEAD} bytes", layer="http", offset=interim)
                 rest = bytes(buffer[head.size : filled])
                 filled = len(rest)
                 buffer[:filled] = rest
@@ -137,6 +142,9 @@ class Exchange:
         return not wait_for_read(self.sock, timeout=0.0)
 
     def close(self) -> None:
+        if self.pid == os.getpid():  # else it is the parent's, and we close our copy of the descriptor
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # wakes a thread that waits in it
         self.sock.close()
 
 
