@@ -15,7 +15,7 @@ class Policy:
     Attributes:
         resume: Ask again for what a short or damaged answer lacks. No effect yet: the first incomplete answer raises.
         patience: Seconds of silence one batch may cost before it is given up. No effect yet.
-        deadline: Seconds one batch may take, the consumer's own time not counted; None for no limit.
+        deadline: Seconds one batch may take, the consumer's own time not counted; None for no limit. No effect yet.
         get_missing: Ask for entries reported missing by single GETs before they count as missing. No effect yet.
         tail: Repeat entries behind the last one where that makes a small answer end earlier. No effect yet.
         low_water: Let the kernel gather bytes before a read wakes, where that saves CPU. No effect yet.
