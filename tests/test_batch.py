@@ -274,8 +274,12 @@ def test_wrong_arguments_of_add(nowhere):
     for obj in (None, 5, b"x", ["x"]):
         with pytest.raises(ValueError, match="Unsupported object type"):
             batch.add(obj)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="opaque='text' must be bytes"):
         batch.add("x", opaque="text")
+    with pytest.raises(ValueError, match="archpath=5 must be a str"):
+        batch.add("x", archpath=5)
+    with pytest.raises(ValueError, match="policy=5 must be a Policy"):
+        nowhere.batch("x", bucket=nowhere.bucket("b")).fetch(policy=5)
     with pytest.raises(ValueError, match="Bucket must be provided"):
         nowhere.batch().add("x")
     assert len(batch) == 0

@@ -140,6 +140,9 @@ cdef Block take_block(Py_ssize_t at_least):
 cdef class Span:
     """A stretch of somebody's memory as a buffer. Keeps the owner alive for as long as any view of it lives."""
 
+    def __init__(self):
+        raise TypeError("spans are made by `span` and `span_of`")
+
     def __len__(self):
         return self.size
 

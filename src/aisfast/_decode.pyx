@@ -392,7 +392,7 @@ cdef class Multipart:
     Source: RFC 2046 section 5.1; what AIStore writes.
     """
 
-    def __init__(self, bytes boundary, Py_ssize_t max_metadata=MAX_METADATA):
+    def __cinit__(self, bytes boundary not None, Py_ssize_t max_metadata=MAX_METADATA):
         self.boundary = boundary
         self.opening = b"--" + boundary + b"\r\n"
         self.delimiter = b"\r\n--" + boundary
@@ -584,7 +584,7 @@ cdef class TarReader:
     Source: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Basic Tar Format".
     """
 
-    def __init__(self, int64_t max_entry=NO_LIMIT):
+    def __cinit__(self, int64_t max_entry=NO_LIMIT):
         self.max_entry = max_entry
         self.pax_size = -1
         self.global_size = -1

@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """What was asked for against what came: verifies every entry, places its payload, and knows when a batch is whole.
 
 No socket and no clock: a shell (`transport.py`) moves the bytes and reports what happened. Everything is decided here, so
@@ -55,8 +56,8 @@ cdef enum:
     DIRECT_READ = 0x100000      # the same, straight into a payload
     STAGING = 0x40000           # the buffer of PAIRS and COLUMNS: payloads are copied out of it while it is in the caches
     DIRECT = 0x10000            # a payload with so much missing is read straight into its place
-    ARENA = 0x100000            # a block of ITEMS
-    OWN_BLOCK = 0x40000         # an item larger than this that does not fit in its arena gets a block of its own
+    ARENA = 0x80000             # a block of ITEMS
+    OWN_BLOCK = 0x20000         # an item larger than this that does not fit in its arena gets a block of its own
     LEAST_ROOM = 0x4000         # an arena with less room is left for the next
     GROWTH = 0x400000           # memory taken ahead of the bytes received, at most
     MOST_EXPECTED = 0x40000000  # a slab begins with no more, whatever was seen before
@@ -81,6 +82,10 @@ cpdef enum Form:
     PAIRS
     ITEMS
     COLUMNS
+
+# what to do about damage, by the layer that objects
+cdef dict REMEDIES = {"http": "is this endpoint an AIStore gateway, and nothing on the way that changes answers?"}
+cdef str REMEDY = "ask again; if it stays so, the server or something on the way damages its answers"
 
 # what the official SDK says of a missing entry of a streaming answer
 cdef str MISSING = "Batch entry failed on the server"
@@ -149,10 +154,8 @@ cdef class Delivery:
         BufferError, TypeError: `into` is not a writable, contiguous buffer.
     """
 
-    def __init__(self, Entries entries not None, int form, *, bint streaming, bint only_obj_name,
+    def __cinit__(self, Entries entries not None, int form, *, bint streaming, bint only_obj_name,
                  bint missing_raises, int64_t max_entry, make_rest, into=None, int64_t expected=0):
-        if self.entries is not None:
-            raise RuntimeError("a Delivery is set up once")
         self.entries = entries
         self.count = entries.count
         self.form = form
@@ -198,13 +201,16 @@ cdef class Delivery:
         if self.streaming:
             self.state = HEADER
             expected = "application/x-tar"
-            good = not kind or kind.startswith("application/")
+            good = kind in ("", "application/x-tar", "application/octet-stream")
         else:
             self.state = PROLOGUE
             expected = "multipart/mixed"
             good = kind.startswith("multipart/") or (framing.done and not kind)     # a job that stopped sends an empty 200
         if not good:
             raise self.damage("http", "the answer's content type", expected, kind or "none")
+        coding = head.headers.get("content-encoding", "identity")
+        if coding != "identity":
+            raise self.damage("http", "the answer's content encoding", "none: none was offered", coding)
         if not self.streaming and kind:
             self.multipart = Multipart(boundary_of(head.headers["content-type"]), min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * self.count))
         if framing.done:
@@ -650,7 +656,8 @@ cdef class Delivery:
         found = found if isinstance(found, str) else repr(found)
         return WireError(
             0, f"{what}: expected {expected}, found {found[:300]}; at {entry}", self.url, layer=layer,
-            offset=self.tar.offset if layer in ("tar", "batch") else -1, expected=str(expected), found=found[:300], entry=entry)
+            offset=self.tar.offset if layer in ("tar", "batch") else -1, expected=str(expected), found=found[:300], entry=entry,
+            remedy=REMEDIES.get(layer, REMEDY))
 
     cdef object in_context(self, object error):
         """A decoder's or the connection's error, with the entry and the place it happened at."""
@@ -659,6 +666,7 @@ cdef class Delivery:
         error.req_url = error.req_url or self.url
         if isinstance(error, WireError):
             error.entry = error.entry or entry
+            error.remedy = error.remedy or REMEDIES.get(error.layer, REMEDY)
         return error
 
     cdef object incomplete(self, object cause):
@@ -692,11 +700,14 @@ cdef class Results:
     def __iter__(self):
         return self
 
+    def __reduce__(self):
+        raise TypeError("the results of a call cannot be copied or pickled: its connection is theirs alone")
+
     def __next__(self):
-        cdef object item
+        cdef object item, call = self.call      # another thread may close us in between
         if self.busy:
             raise RuntimeError("these results are being read by another thread: a batch belongs to one thread at a time")
-        if self.call is None:
+        if call is None:
             raise StopIteration
         self.busy = True
         try:
@@ -706,7 +717,7 @@ cdef class Results:
                     if self.delivery.state == WHOLE:
                         self.finish()
                     return item
-                self.call.pump()
+                call.pump()
         except BaseException:
             self.close()
             raise

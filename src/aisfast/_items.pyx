@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """What is handed out: `Item` (a slice of received memory and what was asked for) and `MossOut` (the official SDK's record)."""
 
 cimport cython
@@ -30,6 +31,9 @@ cdef class Item:
         ok: Whether the entry is here. Touching the payload of one that is not raises `ErrObjNotFound`: a hole is never
             mistaken for an empty object.
     """
+
+    def __init__(self):
+        raise TypeError("items come from Batch.stream() and Batch.fetch()")
 
     @property
     def name(self) -> str:

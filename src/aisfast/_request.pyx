@@ -178,6 +178,8 @@ cpdef str name_fault(str name):
         return "is empty"
     if p[n - 1] == c"/":
         return "ends in '/'"
+    if memchr(p, 0, <size_t> n) != NULL:
+        return "holds a NUL"
     if n >= 2 and p[0] == c"~" and p[1] == c"/":
         return "begins with '~/'"
     while True:
@@ -375,7 +377,10 @@ cdef class Entries:
 
     cpdef str describe(self, Py_ssize_t i):
         """An entry as errors name it: `entry 3 (bucket/name/archpath)`, with its range if it has one."""
-        cdef Place place = self.place_of(i)
+        cdef Place place
+        if not 0 <= i < self.count:
+            raise IndexError(f"no entry {i} in a batch of {self.count}")
+        place = self.place_of(i)
         text = "/".join([part for part in (place.bucket or place.uname or self.bucket, self.names[i], self.archpath(i)) if part])
         if len(text) > 300:
             text = f"{text[:200]}...{text[len(text) - 80:]}"

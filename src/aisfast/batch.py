@@ -180,16 +180,21 @@ class Batch:
             bck, provider = _place_of_object(obj, self.bucket)
         else:
             raise ValueError(f"Unsupported object type: {type(obj)}")
-        for what, text in (("name", name), ("archpath", archpath)):
-            fault = name_fault(text) if what == "name" or text else None
+        if opaque is not None and not isinstance(opaque, bytes | bytearray | memoryview):
+            raise ValueError(f"entry {len(self)}: opaque={opaque!r} must be bytes")
+        for what, text in (("name", name), ("archpath", archpath or None)):
+            if text is not None and not isinstance(text, str):
+                raise ValueError(f"entry {len(self)}: {what}={text!r} must be a str")
+            fault = None if text is None else name_fault(str(text))
             if fault is not None:
                 raise ValueError(f"entry {len(self)}: the {what} {text[:200]!r} {fault}: nothing can have it")
+        echo = bytes(opaque) if opaque else None
         columns = self._columns()
         if columns is not None:
-            columns.append(name, bck, provider, archpath, opaque or None, start or 0, length or 0)
+            columns.append(name, bck, provider, archpath, echo, start or 0, length or 0)
         else:
             one = Entries()
-            one.append(name, bck, provider, archpath, opaque or None, start or 0, length or 0)
+            one.append(name, bck, provider, archpath, echo, start or 0, length or 0)
             self.request.moss_in.append(_model_of(one, 0))
         return self
 
@@ -308,10 +313,14 @@ class Batch:
         if (request.output_format or ".tar").lower() != ".tar":
             raise NotImplementedError(f"output format {request.output_format!r} is not in this release: use '.tar'")
         client = self.request_client
+        if policy is not None and not isinstance(policy, Policy):
+            raise ValueError(f"policy={policy!r} must be a Policy")
         policy = policy or client.policy
         entries: Entries = request.freeze()  # type: ignore[attr-defined]
-        if self.bucket is not None:
-            entries.bucket, entries.provider = self.bucket.name, _value(self.bucket.provider)
+        own = (None, None) if self.bucket is None else (self.bucket.name, _value(self.bucket.provider))
+        if (entries.bucket, entries.provider) != own:
+            entries = entries.copy()  # an earlier call may still hand out items of them
+            entries.bucket, entries.provider = own
         coloc = request.colocation or 0
         body = entries.body(
             request.output_format, coer, request.only_obj_name, request.streaming_get, coloc

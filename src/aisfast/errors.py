@@ -65,7 +65,7 @@ class AISError(Exception):
             setattr(self, name, value)
 
     def __str__(self) -> str:
-        if not self.status_code:
+        if not self.status_code and not self.req_url:
             return f"{self.message}; {self.remedy}" if self.remedy else self.message
         text = f"STATUS:{self.status_code}, MESSAGE:{self.message}, REQ_URL:{self.req_url}"
         return f"{text}, REMEDY:{self.remedy}" if self.remedy else text
@@ -111,7 +111,13 @@ class ErrETLAlreadyExists(AISError):
 
 
 class ErrRangeNotSatisfiable(AISError):
-    """The byte range asked for lies outside the object."""
+    """The byte range asked for lies outside the object.
+
+    Attributes:
+        entry: The entry it is about, as errors name it; "" if the server did not tell.
+    """
+
+    entry: str = ""
 
 
 class AISTimeoutError(AISError, TimeoutError):
@@ -206,9 +212,11 @@ _URI = re.compile(r"(?<![-\w])(ais|aws|s3|gcp|gs|azure|az|oci|oc|ht|hdfs)://((?:
 _REMEDIES = {
     401: "check the token: argument token=, AIS_AUTHN_TOKEN or AIS_AUTHN_TOKEN_FILE",
     403: "ask the cluster's administrator for access to this bucket",
+    409: "something is changing there: try again in a second",
     429: "the cluster is overloaded: send fewer requests at a time",
     503: "the node is starting or leaving: try again in a few seconds",
 }
+_NO_GATEWAY = "is this endpoint an AIStore gateway?"
 
 
 def redact(text: str, *secrets: str | None) -> str:
@@ -237,12 +245,18 @@ def error_from_answer(status: int, text: str, req: SentRequest, *secrets: str | 
         req: What was sent.
         secrets: Tokens that must not appear in the error.
     """
-    text = redact(text, *secrets).rstrip()
+    text = redact(text, *secrets).rstrip() or f"an answer of status {status} without a text"
     fields = parse_error_body(text)
     message = fields["message"]
     uri = _URI.search(message)
     provider, has_object = (uri[1], bool(uri[3] and uri[3] != "/")) if uri else ("", False)
     remedy = _REMEDIES.get(status, "")
+    if not remedy and status >= 500:
+        remedy = "the node, or something before it, failed: try again; its log may tell why"
+    elif not remedy:
+        remedy = "the server refuses the request as it stands: mend what it names" if "tcode" in fields else _NO_GATEWAY
+    if "exceeded soft-errors limit" in message:
+        remedy = "too many entries are missing for one buffered answer: ask for fewer at a time, or streaming"
     cls = AISError
     if fields.get("tcode") == "ErrRangeNotSatisfiable" or status == 416:
         cls, remedy = ErrRangeNotSatisfiable, "ask for a range inside the object"
@@ -258,5 +272,5 @@ def error_from_answer(status: int, text: str, req: SentRequest, *secrets: str | 
     elif status == 409 and "etl job" in message:
         cls = ErrETLAlreadyExists
     elif status == 409 and uri and not has_object:
-        cls = ErrBckAlreadyExists
+        cls, remedy = ErrBckAlreadyExists, "take it as it is with create(exist_ok=True), or choose another name"
     return cls(status, text, req.url, req, remedy=remedy)

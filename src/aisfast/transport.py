@@ -11,8 +11,10 @@ much.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,13 +22,14 @@ from time import perf_counter
 
 from aisfast._decode import Framing, Head, parse_head
 from aisfast._delivery import Delivery, Trail
-from aisfast.errors import AISError, LimitError, SentRequest, WireError, error_from_answer
+from aisfast.errors import AISError, ErrRangeNotSatisfiable, LimitError, SentRequest, WireError, error_from_answer
 from aisfast.policy import Policy
 from aisfast.session import Origin, Session, origin_of
 from aisfast.settings import MAX_DRAINING, MAX_ERROR_BODY, MAX_HEAD, MAX_REDIRECTS
 from aisfast.stats import Stats
 from aisfast.version import __version__
 
+NO_GATEWAY = "is this endpoint an AIStore gateway?"
 REDIRECTS = (301, 302, 307, 308)
 
 
@@ -177,7 +180,7 @@ class Transport:
         self._lock = threading.RLock()  # a call collected as garbage may get here from inside
         self._hosts: dict[str, Host] = {}
         self._trusted: set[str] = set()
-        self._pid = os.getpid()
+        _TRANSPORTS.add(self)
 
     def __del__(self) -> None:
         self.close()
@@ -195,11 +198,10 @@ class Transport:
         """The host of a URL that is known to be allowed."""
         place = _place(url)
         host = self._hosts.get(place)
-        if host is None or self._pid != os.getpid():
+        if host is None:
             origin = origin_of(url)
             extra = self.session.proxy_headers(*origin)
             with self._lock:
-                self._after_fork()
                 host = self._hosts.setdefault(place, Host(origin, self.session.settings.batch_read_timeout, extra))
                 host.prefix = place
         return host
@@ -271,11 +273,22 @@ class Transport:
         self.stats.unclean_ends += 1
         exchange.close()
 
-    def _after_fork(self) -> None:
-        if self._pid != os.getpid():
-            hosts, self._hosts = self._hosts, {}
-            _close(hosts.values())  # our copies of the descriptors; the parent's connections stay open
-            self._pid = os.getpid()
+    def after_fork(self) -> None:
+        """In a child: another thread of the parent may have held the lock; the connections are the parent's."""
+        self._lock = threading.RLock()
+        self.close()
+
+
+_TRANSPORTS: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for transport in list(_TRANSPORTS):
+        transport.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _place(url: str) -> str:
@@ -443,7 +456,11 @@ class Call:
         if head.status == 429:
             self.stats.throttled += 1
         if head.status >= 400:
-            raise error_from_answer(head.status, text, SentRequest("GET", url, {}), self.session.token)
+            error = error_from_answer(head.status, text, SentRequest("GET", url, {}), self.session.token)
+            if isinstance(error, ErrRangeNotSatisfiable):
+                error.entry = self._out_of_range(error.message)
+                error.remedy = f"{error.remedy}: {error.entry}" if error.entry else error.remedy
+            raise error
         raise WireError(
             head.status,
             f"a GetBatch request is answered with status {head.status} {head.reason}",
@@ -451,7 +468,7 @@ class Call:
             layer="http",
             expected="200",
             found=str(head.status),
-            remedy="is this endpoint an AIStore gateway?",
+            remedy=NO_GATEWAY,
         )
 
     def _read_small(self, exchange: Exchange, head: Head, first: bytes, url: str) -> tuple[str, bool]:
@@ -468,6 +485,15 @@ class Call:
                 break
             body += framing.feed(scratch[:n])
         return bytes(body[:MAX_ERROR_BODY]).decode("utf-8", "replace"), framing.done and not framing.excess
+
+    def _out_of_range(self, text: str) -> str:
+        """The entries that a server's complaint about a range may mean: it names the range, not the entry."""
+        named = re.search(r"start=(\d+),length=(-?\d+)", text)
+        if named is None:
+            return ""
+        entries = self.delivery.entries
+        asked = (int(named[1]), int(named[2]))
+        return "; ".join(entries.describe(i) for i in range(len(entries)) if entries.row(i)[5:7] == asked)
 
     def _failure(self, error: OSError, url: str) -> AISError:
         return self.session.failure(error, url, "GET", self.session.settings.batch_read_timeout)
@@ -506,6 +532,7 @@ def framing_of(head: Head) -> Framing:
                 offset=0,
                 expected="Transfer-Encoding: chunked alone, or Content-Length",
                 found=f"Transfer-Encoding: {coding}, Content-Length: {length}",
+                remedy=NO_GATEWAY,
             )
         return Framing.chunked()
     if head.status in (204, 304):
@@ -520,6 +547,7 @@ def framing_of(head: Head) -> Framing:
             offset=0,
             expected="digits",
             found=length[:32],
+            remedy=NO_GATEWAY,
         )
     return Framing.length(int(length))
 
