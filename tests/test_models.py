@@ -6,6 +6,8 @@ import copy
 import importlib
 import pickle
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -270,6 +272,61 @@ def test_legacy_response() -> None:
     assert BatchResponseItem.from_request_or_response(0, request, answer) is answer.responses[0]
 
 
+def loaded(entries: list[object], **options: bool) -> list[tuple[BatchResponseItem, bytes]]:
+    request = BatchRequest(**options)
+    request.obj_requests.extend(entries)  # type: ignore[arg-type]
+    return list(aisfast.Client("http://127.0.0.1:1").batch_loader().get_batch(request))
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (BatchObjectRequest("../o", "b"), r"name '\.\./o'"),
+        (BatchObjectRequest(3, "b"), "name=3 must be a str"),  # type: ignore[arg-type]
+        (BatchObjectRequest("o", "b", archpath="a/.."), r"archpath 'a/\.\.'"),
+        (BatchObjectRequest("o", "b", start=-1, length=2), "start=-1 must be >= 0"),
+        (BatchObjectRequest("o", "b", start=5), "start=5 requires length"),
+        (BatchObjectRequest("o", "b", opaque="no base64"), r"obj_requests\[0\].* is not an entry"),
+        (BatchObjectRequest("o", "b", "nfs"), r"obj_requests\[0\].*Invalid bucket provider: 'nfs'"),
+        (BatchObjectRequest("o", "b", uname="ais/b"), r"uname='ais/b' must look like"),
+        (BatchObjectRequest("o"), r"obj_requests\[0\].*must name its bucket"),
+        ("o", r"obj_requests\[0\] \('o'\) is not an entry.*append BatchObjectRequest"),
+        (BatchObjectRequest("o", uname="ais/@#ns/b/"), None),
+        (MossIn(obj_name="o", bck="b"), None),
+    ],
+)
+def test_legacy_entries_are_checked_as_those_of_a_batch(entry: object, why: str | None) -> None:
+    with pytest.raises(ValueError if why else aisfast.AISConnectionError, match=why):
+        loaded([entry])
+
+
+def test_legacy_arguments_that_are_none() -> None:
+    client = aisfast.Client("http://127.0.0.1:1")
+    with pytest.raises(ValueError, match="batch_request='x' must be a BatchRequest"):
+        client.batch_loader().get_batch("x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must not be empty"):
+        client.batch_loader().get_batch(None)  # type: ignore[arg-type]
+    request = BatchRequest()
+    with pytest.raises(ValueError, match="opaque='x' must be bytes"):
+        request.add_object_request(client.bucket("b").object("o"), opaque="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="obj='o' must be an Object"):
+        request.add_object_request("o")  # type: ignore[arg-type]
+    assert request.is_empty()
+
+
+def test_a_legacy_entry_keeps_its_namespace() -> None:
+    client = aisfast.Client("http://127.0.0.1:1")
+    named = client.bucket("b", namespace=Namespace(name="ns"))
+    request = BatchRequest()
+    request.add_object_request(client.bucket("b").object("o"))
+    request.add_object_request(named.object("o"))
+    plain = {"objname": "o", "bucket": "b", "provider": "ais"}
+    assert request.to_dict()["in"] == [plain, {**plain, "uname": "ais/@#ns/b/"}]
+    for asked in (request, BatchRequest.from_json(request.to_json())):
+        with pytest.raises(ValueError, match="lives in namespace @#ns"):
+            client.batch_loader().get_batch(asked)
+
+
 # ----------------------------------------------------------------------------------- official paths
 
 
@@ -293,10 +350,6 @@ def test_official_paths_hold_the_same_classes() -> None:
 
 
 def test_what_is_not_here_says_so() -> None:
-    with pytest.raises(ImportError, match=r"aistore\.sdk\.Etl is not part of aisfast.*aisfast\.accelerate"):
-        from aisfast.sdk import Etl  # noqa: F401
-    with pytest.raises(AttributeError):
-        _ = aisfast.sdk.nothing
     client = aisfast.Client("http://h")
     bucket = client.bucket("b")
     for call in (
@@ -312,3 +365,45 @@ def test_what_is_not_here_says_so() -> None:
     ):
         with pytest.raises(NotImplementedError, match=r"not part of aisfast.*aisfast\.accelerate"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("from aisfast.sdk import Etl", "Etl"),
+        ("from aisfast.sdk import ETLConfig", "ETLConfig"),
+        ("from aisfast.sdk import authn", "authn"),
+        ("from aisfast.sdk.authn import AuthNClient", "authn"),
+        ("from aisfast.sdk.etl.etl_config import ETLConfig", "etl"),
+        ("import aisfast.sdk.dsort", "dsort"),
+        ("import aisfast.sdk.job", "job"),
+        ("from aisfast.sdk.obj.multipart_upload import MultipartUpload", "obj.multipart_upload"),
+        ("from aisfast.sdk.batch.extractor import x", "batch.extractor"),
+    ],
+)
+def test_an_import_of_what_is_not_here_says_so(statement: str, what: str) -> None:
+    told = rf"aistore\.sdk\.{what} is not part of aisfast.*aisfast\.accelerate"
+    with pytest.raises(ImportError, match=told):
+        exec(statement)
+
+
+@pytest.mark.parametrize("name", ["DSort", "Etl", "authn", "nothing"])
+def test_an_attribute_that_is_not_here_says_so(name: str) -> None:
+    assert not hasattr(aisfast.sdk, name)
+    told = rf"aistore\.sdk\.{name} is not part of aisfast.*aisfast\.accelerate"
+    with pytest.raises(AttributeError, match=told):
+        getattr(aisfast.sdk, name)
+
+
+def test_nothing_is_said_of_private_names_and_other_packages() -> None:
+    with pytest.raises(AttributeError, match=r"'aisfast\.sdk' has no attribute '_x'"):
+        _ = aisfast.sdk._x
+    for module in ("aisfast.sdk._x", "aisfast.sdkx", "aisfast.nothing"):
+        with pytest.raises(ModuleNotFoundError, match="No module named"):
+            importlib.import_module(module)
+
+
+def test_official_modules_are_attributes() -> None:
+    code = "import aisfast.sdk as s; print(s.errors.AISError.__name__, s.batch.__name__, s.bucket.Bucket.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["AISError", "aisfast.sdk.batch", "Bucket"]

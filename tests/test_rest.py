@@ -101,7 +101,7 @@ def test_bucket_comes_and_goes(client: Client, bucket: Bucket) -> None:
 
 def test_only_ais_buckets_are_made(client: Client) -> None:
     cloud = client.bucket("b", "s3")
-    for call in (cloud.create, cloud.delete):
+    for call in (cloud.create, lambda: cloud.create(True), cloud.delete, lambda: cloud.delete(True)):
         with pytest.raises(InvalidBckProvider):
             call()
     with pytest.raises(NotImplementedError, match="start_after"):
@@ -448,6 +448,17 @@ def test_objects_of_urls() -> None:
     for url in ("bucket/o", "ais://bucket", "ais://", "ais:///o", ""):
         with pytest.raises(InvalidURLException):
             client.get_object_from_url(url)
+    with pytest.raises(InvalidURLException, match="5"):
+        client.get_object_from_url(5)  # type: ignore[arg-type]
+
+
+def test_arguments_that_are_none() -> None:
+    client = Client("http://h")
+    for objects in (["a"], "a", None):
+        with pytest.raises(ValueError, match=r"bucket='photos' must be a Bucket: pass client\.bucket\(name\)"):
+            client.batch(objects, bucket="photos")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="namespace='ns' must be a Namespace"):
+        client.bucket("b", namespace="ns")  # type: ignore[arg-type]
 
 
 def test_settings_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:

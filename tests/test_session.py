@@ -240,11 +240,21 @@ def test_redirects_end() -> None:
 
 @pytest.mark.parametrize("location", ["ftp://127.0.0.1/x", "http://", "http://127.0.0.1:port/", None])
 def test_a_location_that_is_no_url(location: str | None) -> None:
-    script = lambda _: answer(307, **({"Location": location} if location else {}))  # noqa: E731
+    script = lambda _: answer(302, **({"Location": location} if location else {}))  # noqa: E731
     with Scripted(script) as server:
         mine = session(server.url)
-        with pytest.raises(WireError, match="which is no URL"):
+        why = "which is no URL" if location else r"without saying where \(no Location\)"
+        with pytest.raises(WireError, match=rf"/v1/objects/b/o redirects .*{why}.*AIStore gateway\?"):
             mine.request("GET", "objects/b/o")
+        mine.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_an_error_without_a_text(method: str) -> None:
+    with Scripted(lambda _: answer(400)) as server:
+        mine = session(server.url)
+        with pytest.raises(AISError, match=r"400.*without a text.*/v1/objects/b/o.*AIStore gateway\?"):
+            mine.request(method, "objects/b/o")
         mine.close()
 
 
@@ -344,14 +354,12 @@ def free_port() -> int:
 def test_an_endpoint_that_never_answered_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waited"))
     url = f"http://127.0.0.1:{free_port()}"
-    text = (
-        f"cannot connect to {url}: connection refused; "
-        "is the cluster running? set AIS_ENDPOINT or pass endpoint="
-    )
+    text = f"cannot connect to {url}: connection refused"
     for call in (lambda: session(url).request("GET", "x"), lambda: session(url).connect(*origin_of(url))):
         with pytest.raises(AISConnectionError) as caught:
             call()
-        assert str(caught.value) == text
+        assert caught.value.message == text
+        assert caught.value.remedy == "is the cluster running? set AIS_ENDPOINT or pass endpoint="
         assert (caught.value.kind, caught.value.status_code) == ("refused", 0)
 
 
@@ -602,6 +610,19 @@ def test_https_to_a_server_that_speaks_http() -> None:
         pytest.raises(AISConnectionError, match="does it speak https"),
     ):
         session(server.url.replace("http:", "https:"), skip_verify=True).request("GET", "x")
+
+
+def test_a_handshake_that_is_not_answered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        mine = session(f"https://127.0.0.1:{port}", timeout=(0.05, 20))
+        told = rf"TLS: https://127.0.0.1:{port} does not answer the handshake in time .*AIS_CONNECT_TIMEOUT"
+        with pytest.raises(AISTimeoutError, match=told) as caught:
+            mine.request("PUT", "x", body=b"")
+        assert "AIS_READ_TIMEOUT" not in str(caught.value)
+        with pytest.raises(AISTimeoutError, match=told):
+            mine.connect("https", "127.0.0.1", port)
+        mine.close()
 
 
 def test_certificate_files_that_cannot_be_used(tmp_path: Path, pki: SimpleNamespace) -> None:
@@ -863,6 +884,54 @@ def test_a_child_opens_its_own_connection() -> None:
             "/v1/parent-again",
         ]
         assert server.connections == 2
+
+
+FORKS_WHILE_BUSY = """
+import faulthandler, os, sys, threading, urllib3, warnings
+from aisfast import Client, transport
+warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
+inside, leave, parent = threading.Event(), threading.Event(), os.getpid()
+
+def busy(make):
+    def slowly(*args, **options):
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            leave.wait()
+        return make(*args, **options)
+    return slowly
+
+urllib3.PoolManager = busy(urllib3.PoolManager)
+transport.Transport = busy(transport.Transport)
+client = Client(sys.argv[1])
+work = {
+    "request": lambda: client.session.request("GET", "x"),
+    "close": client.session.close,
+    "transport": lambda: client.transport,
+}
+first, second = sys.argv[2:]
+thread = threading.Thread(target=work[first])
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    faulthandler.dump_traceback_later(10, exit=True)
+    work[second]()
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+leave.set()
+thread.join()
+client.close()
+assert status == 0, status
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    ("first", "second"), [("request", "request"), ("request", "close"), ("transport", "transport")]
+)
+def test_a_child_does_not_wait_for_a_thread_of_its_parent(first: str, second: str) -> None:
+    with Scripted(lambda _: answer()) as server:
+        run(FORKS_WHILE_BUSY, server.url, first, second)
 
 
 def test_nothing_heavy_is_imported_before_the_first_request() -> None:

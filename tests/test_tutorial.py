@@ -11,7 +11,7 @@ import tarfile
 
 import pytest
 
-from aisfast.sdk import BatchRequest, BatchResponseItem, Client
+from aisfast.sdk import BatchObjectRequest, BatchRequest, BatchResponseItem, Client, Namespace
 
 
 @pytest.fixture
@@ -101,3 +101,29 @@ def test_tutorial(endpoint: str, streaming: bool) -> None:
 def test_an_empty_request(endpoint: str) -> None:
     with pytest.raises(ValueError, match="Batch request must not be empty"):
         Client(endpoint).batch_loader().get_batch(BatchRequest())
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("only_obj_name", [True, False])
+def test_a_bucket_in_a_namespace(endpoint: str, streaming: bool, only_obj_name: bool) -> None:
+    with Client(endpoint) as client:
+        name = "aisfast-tutorial-same"
+        everywhere = client.bucket(name)
+        named = client.bucket(name, namespace=Namespace(name="aisfast"))
+        for bucket, content in ((everywhere, b"global"), (named, b"named")):
+            bucket.delete(missing_ok=True)
+            bucket.create().object("o").get_writer().put_content(content)
+
+        request = BatchRequest(streaming=streaming, only_obj_name=only_obj_name)
+        request.add_object_request(named.object("o"), opaque=b"id")
+        request.add_object_request(everywhere.object("o"))
+        request.obj_requests.append(BatchObjectRequest("o", name, "ais", start=1, length=2))
+        request.obj_requests.append(BatchObjectRequest("o"))
+        request.obj_requests.append(BatchObjectRequest("o", uname=f"ais/@#/{name}/"))
+        for asked in (request, BatchRequest.from_json(request.to_json())):
+            answer = list(client.batch_loader().get_batch(asked))
+            assert [data for _, data in answer] == [b"named", b"global", b"lo", b"named", b"global"]
+            assert {item.bucket for item, _ in answer} == {name}
+            assert answer[0][0].opaque == b"id"
+        for bucket in (everywhere, named):
+            bucket.delete()

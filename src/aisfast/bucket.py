@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from aisfast.enums import FLTPresence, ListObjectFlag, Provider
-from aisfast.errors import ErrBckAlreadyExists, ErrBckNotFound, InvalidBckProvider, WireError
+from aisfast.errors import AISError, ErrBckAlreadyExists, ErrBckNotFound, InvalidBckProvider, WireError
 from aisfast.models import BucketEntry, BucketList, BucketModel, Namespace
 from aisfast.object import BucketDetails, Object, ObjectProps, Response
 from aisfast.unsupported import unsupported
@@ -46,6 +47,8 @@ class Bucket:
     ) -> None:
         if not isinstance(name, str) or not name or "/" in name:
             raise ValueError(f"bucket name {name!r}: it must be text, not empty and without '/'")
+        if namespace is not None and not isinstance(namespace, Namespace):
+            raise ValueError(f"namespace={namespace!r} must be a Namespace: pass Namespace(name=...)")
         self._name = name
         self._client = client
         self._provider = Provider.parse(provider)
@@ -101,12 +104,7 @@ class Bucket:
             ErrBckAlreadyExists: It is there already, unless `exist_ok`.
             InvalidBckProvider: Only ais buckets can be made.
         """
-        self._only_ais()
-        try:
-            self.make_request("POST", "create-bck")
-        except ErrBckAlreadyExists:
-            if not exist_ok:
-                raise
+        self._make_or_destroy("POST", "create-bck", *((ErrBckAlreadyExists,) if exist_ok else ()))
         return self
 
     def delete(self, missing_ok: bool = False) -> None:
@@ -116,12 +114,13 @@ class Bucket:
             ErrBckNotFound: It does not exist, unless `missing_ok`.
             InvalidBckProvider: Only ais buckets can be destroyed.
         """
-        self._only_ais()
-        try:
-            self.make_request("DELETE", "destroy-bck")
-        except ErrBckNotFound:
-            if not missing_ok:
-                raise
+        self._make_or_destroy("DELETE", "destroy-bck", *((ErrBckNotFound,) if missing_ok else ()))
+
+    def _make_or_destroy(self, method: str, action: str, *accepted: type[AISError]) -> None:
+        if self.provider.is_remote():
+            raise InvalidBckProvider(self.provider)
+        with suppress(*accepted):
+            self.make_request(method, action)
 
     # ------------------------------------------------------------------------------------- describe
 
@@ -411,10 +410,6 @@ class Bucket:
     @property
     def _path(self) -> str:
         return f"buckets/{quote(self._name)}"
-
-    def _only_ais(self) -> None:
-        if self.provider.is_remote():
-            raise InvalidBckProvider(self.provider)
 
     def _may_start_after(self, start_after: str) -> None:
         if start_after and self.provider.is_remote():

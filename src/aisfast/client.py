@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from aisfast.bucket import Bucket
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from aisfast.legacy import BatchLoader
     from aisfast.stats import Stats
     from aisfast.transport import ClusterView, Transport
-
-_making = threading.Lock()
 
 
 class Client:
@@ -65,7 +62,7 @@ class Client:
         self.policy = policy
         self.session = Session(settings, policy.redirect_hosts)
         self._view = view  # what the client this one is a copy of knew of the cluster
-        self._transport: Transport | None = None
+        self._made: list[Transport] = []  # the first one counts
 
     def __getstate__(self) -> tuple[Settings, Policy, ClusterView | None, Any]:
         view = self._transport.view if self._transport else self._view
@@ -78,7 +75,7 @@ class Client:
     def close(self) -> None:
         """Close idle connections. The client can be used again; it opens new ones."""
         self.session.close()
-        if self._transport is not None:
+        if self._transport:
             self._transport.close()
 
     def __enter__(self) -> Client:
@@ -90,13 +87,17 @@ class Client:
     @property
     def transport(self) -> Transport:
         """The GetBatch exchanges of this client."""
-        if self._transport is None:
+        if not self._transport:
             from aisfast.transport import Transport  # compiled modules: not at import
 
-            with _making:
-                if self._transport is None:
-                    self._transport = Transport(self.session, self._view)
-        return self._transport
+            # Of two threads that make one, the first to be done is heard. No lock: a fork might leave it
+            # locked for ever in the child.
+            self._made.append(Transport(self.session, self._view))
+        return self._made[0]
+
+    @property
+    def _transport(self) -> Transport | None:
+        return self._made[0] if self._made else None
 
     @property
     def stats(self) -> Stats:
@@ -125,6 +126,8 @@ class Client:
         Raises:
             InvalidURLException: The URL is none.
         """
+        if not isinstance(url, str):
+            raise InvalidURLException(url)
         parts = url.partition("://")
         bucket, _, name = parts[2].partition("/")
         if not parts[0] or not bucket or not name:
@@ -143,19 +146,12 @@ class Client:
     ) -> Batch:
         """A batch: many objects, archive members or ranges in one request. It is sent when it is fetched.
 
-        Args:
-            objects: What to begin with: names (they need a `bucket`) or `Object`s, one or a list.
-            bucket: The bucket of entries that name none.
-            output_format: Of the answer: ".tar", ".tgz", ".tar.gz" or ".zip".
-            cont_on_err: An entry that is missing does not end the batch.
-            only_obj_name: Members of the answer are named without their bucket.
-            streaming_get: The answer is one archive, sent as it is made; else multipart, with metadata.
-            colocation: How the entries are spread over targets.
-        Raises:
-            ValueError: An argument is not what it should be.
+        Arguments and errors: see `Batch`.
         """
         from aisfast.batch import Batch  # compiled modules: not at import
 
+        if bucket is not None and not isinstance(bucket, Bucket):
+            raise ValueError(f"bucket={bucket!r} must be a Bucket: pass client.bucket(name)")
         return Batch(
             self, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
         )

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aisfast.models import Fields, MossIn
+from aisfast.models import Fields, Namespace
 
 if TYPE_CHECKING:
     from aisfast._items import MossOut
+    from aisfast.batch import Batch
+    from aisfast.bucket import Bucket
     from aisfast.client import Client
     from aisfast.object import Object
+
+_UNAME = re.compile(r"([^/]+)/@([^#/]*)#([^/]*)/([^/]+)/?")  # provider/@uuid#name/bucket/
 
 
 class _Record:
@@ -38,7 +43,16 @@ class _Record:
 
 @dataclass
 class BatchObjectRequest(_Record):
-    """One entry of a request. `opaque` is base64 text."""
+    """One entry of a request.
+
+    Attributes:
+        obj_name: Name of the object; on the wire `objname`.
+        bck, provider: Its bucket; on the wire `bucket`. "": the one of the request's first entry.
+        uname: `provider/@uuid#name/bucket/`, in place of the two: the only way to name a namespace.
+        opaque: Base64 text that comes back with the item.
+        archpath: The file inside the object, which is an archive.
+        start, length: Byte range; length -1 is to the end.
+    """
 
     obj_name: str
     bck: str = ""
@@ -59,10 +73,10 @@ class BatchObjectRequest(_Record):
 
 
 class BatchRequest:
-    """What to fetch and how.
+    """What to fetch and how. What `Batch.add` refuses is refused when the request is sent.
 
     Args:
-        output_format: Of the answer: ".tar", ".tgz", ".tar.gz" or ".zip".
+        output_format: ".tar". The others come in a later release.
         continue_on_err: An entry that is missing does not end the batch.
         only_obj_name: Members of the answer are named without their bucket.
         streaming: The answer is one archive, sent as it is made; else multipart, with metadata.
@@ -95,12 +109,21 @@ class BatchRequest:
             opaque: Bytes that come back with the item.
             archpath: The file inside the object, which is an archive.
             start, length: Byte range; length -1 is to the end.
+        Raises:
+            ValueError: `obj` is no `Object`, or `opaque` is no bytes.
         """
+        if not (hasattr(obj, "bucket_name") and hasattr(obj, "name")):
+            raise ValueError(f"obj={obj!r} must be an Object: pass client.bucket(name).object(name)")
+        if opaque is not None and not isinstance(opaque, bytes | bytearray | memoryview):
+            raise ValueError(f"opaque={opaque!r} must be bytes: encode() it")
+        provider = obj.bucket_provider.value
+        namespace = obj.query_params.get("namespace")
         self.obj_requests.append(
             BatchObjectRequest(
                 obj.name,
                 obj.bucket_name,
-                obj.bucket_provider.value,
+                provider,
+                uname=f"{provider}/{namespace}/{obj.bucket_name}/" if namespace else "",
                 opaque=None if opaque is None else base64.b64encode(opaque).decode(),
                 archpath="" if archpath is None else archpath,
                 start=start,
@@ -234,28 +257,59 @@ class BatchLoader:
         Returns:
             An iterator of item and payload, in the order of the request.
         Raises:
-            ValueError: The request is empty.
+            ValueError: The request is empty, or an entry is one that `Batch.add` refuses.
             AISError: See `Batch.get`.
         """
-        from aisfast.batch import Batch  # compiled modules: not at import
-
-        if not batch_request or batch_request.is_empty():
+        if batch_request is not None and not hasattr(batch_request, "obj_requests"):
+            raise ValueError(f"batch_request={batch_request!r} must be a BatchRequest")
+        if batch_request is None or batch_request.is_empty():
             raise ValueError("Batch request must not be empty")
-        name, provider = batch_request.get_request_bck_name_prov()
-        batch = Batch(
-            self._client,
-            bucket=self._client.bucket(name, provider or "ais"),
-            output_format=batch_request.output_format,
-            cont_on_err=batch_request.continue_on_err,
-            only_obj_name=batch_request.only_obj_name,
-            streaming_get=batch_request.streaming,
-        )
-        batch.requests_list.extend(MossIn(**request.dict()) for request in batch_request.obj_requests)
-        answer = batch.get(raw=return_raw, decode_as_stream=decode_as_stream)
+        answer = self._batch(batch_request).get(raw=return_raw, decode_as_stream=decode_as_stream)
         if return_raw:
             return answer  # type: ignore[return-value]  # then it is the body, as it comes
         streaming, named = batch_request.streaming, not batch_request.only_obj_name
         return ((_item(info, streaming, named), data) for info, data in answer)
+
+    def _batch(self, request: BatchRequest) -> Batch:
+        from aisfast.batch import Batch  # compiled modules: not at import
+
+        entries = [self._entry(i, its) for i, its in enumerate(request.obj_requests)]
+        own = entries[0][1]
+        if own is None:
+            raise ValueError(f"obj_requests[0] ({request.obj_requests[0]!r:.200}) must name its bucket")
+        batch = Batch(
+            self._client,
+            bucket=own,
+            output_format=request.output_format,
+            cont_on_err=request.continue_on_err,
+            only_obj_name=request.only_obj_name,
+            streaming_get=request.streaming,
+        )
+        for entry, bucket, opaque in entries:
+            obj = (bucket or own).object(entry.obj_name)
+            batch.add(obj, opaque, entry.archpath, entry.start, entry.length)
+        return batch
+
+    def _entry(self, i: int, given: Any) -> tuple[BatchObjectRequest, Bucket | None, bytes | None]:
+        """An element of `obj_requests`, the bucket if it names one, and its opaque."""
+        try:
+            entry: BatchObjectRequest = BatchObjectRequest.from_wire(given.dict())
+            opaque = base64.b64decode(entry.opaque, validate=True) if entry.opaque else None
+            return entry, self._bucket_of(entry), opaque
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"obj_requests[{i}] ({given!r:.200}) is not an entry: {error}; "
+                "append BatchObjectRequest objects"
+            ) from None
+
+    def _bucket_of(self, entry: BatchObjectRequest) -> Bucket | None:
+        if entry.uname:
+            parts = _UNAME.fullmatch(entry.uname)
+            if not parts:
+                raise ValueError(f"uname={entry.uname!r} must look like 'provider/@uuid#name/bucket/'")
+            provider, uuid, name, bucket = parts.groups()
+            return self._client.bucket(bucket, provider, Namespace(uuid, name) if uuid or name else None)
+        return self._client.bucket(entry.bck, entry.provider or "ais") if entry.bck else None
 
 
 def _item(info: MossOut, streaming: bool, named: bool) -> BatchResponseItem:

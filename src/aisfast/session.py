@@ -5,6 +5,7 @@ Laws:
 - The token goes to the endpoint's own scheme, host and port, and nowhere else.
 - A request is repeated from the endpoint, never at the place it was redirected to.
 - What fails is an error of ours, whatever library noticed it.
+- Nothing is locked: a lock that another thread holds at a fork would never be free in the child.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import ipaddress
 import json as jsonlib
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -134,7 +134,6 @@ class Session:
         # Places in the cluster map; None: it is kept from us.
         self._nodes: frozenset[str] | None = frozenset()
         self._pid = os.getpid()
-        self._lock = threading.Lock()
         self._managers: dict[tuple[str | None, bool], urllib3.PoolManager] = {}
         self._context: ssl.SSLContext | None = None
 
@@ -143,8 +142,8 @@ class Session:
 
     def close(self) -> None:
         """Close idle connections. The session can be used again; it opens new ones."""
-        with self._lock:
-            managers, self._managers = self._managers, {}
+        self._after_fork()
+        managers, self._managers = self._managers, {}
         for manager in managers.values():
             manager.clear()
 
@@ -274,26 +273,29 @@ class Session:
             redirect_hosts: The hosts allowed; None: the session's, or else those of the cluster map.
         Raises:
             AISConnectionError: It leads from https to http, or to a host that is not allowed.
-            WireError: It is no URL.
+            WireError: It is no URL, or missing.
         """
         try:
-            target = location if location and "://" in location else urljoin(url, location or "")
-            to = origin_of(target)
             if not location:
                 raise ValueError
+            target = location if "://" in location else urljoin(url, location)
+            to = origin_of(target)
         except ValueError:
+            where = f"to {location!r}, which is no URL" if location else "without saying where (no Location)"
             raise WireError(
                 0,
-                f"{_shown(url)} redirects to {location!r}, which is no URL",
-                url,
+                f"{_shown(url)} redirects {where}",
+                _shown(url),
+                remedy="is the endpoint an AIStore gateway? what stands before it?",
                 layer="http",
-                found=str(location),
+                expected="the URL of a node",
+                found=location or "",
             ) from None
         if urlsplit(url).scheme == "https" and to.scheme == "http":
             raise AISConnectionError(
                 0,
                 f"{_shown(url)} redirects from https to {to}",
-                url,
+                _shown(url),
                 remedy="not followed: the cluster's targets must speak https too",
                 kind="redirect",
             )
@@ -301,7 +303,7 @@ class Session:
             raise AISConnectionError(
                 0,
                 f"{_shown(url)} redirects to {to}, which is no host of the cluster",
-                url,
+                _shown(url),
                 remedy="not followed: name it in Policy(redirect_hosts=...) if it is right",
                 kind="redirect",
             )
@@ -344,7 +346,7 @@ class Session:
         raise AISConnectionError(
             0,
             f"{_shown(call.url)}: more than {MAX_REDIRECTS} redirects, the last to {origin_of(url)}",
-            call.url,
+            _shown(call.url),
             remedy="check the addresses in the cluster map (`aisfast doctor`)",
             kind="redirect",
         )
@@ -429,7 +431,7 @@ class Session:
             raise WireError(
                 0,
                 f"{_shown(url)}: not the JSON that a cluster answers ({type(error).__name__}: {error})",
-                url,
+                _shown(url),
                 remedy="is the endpoint an AIStore gateway?",
                 layer="http",
                 found=answer.data[:80].decode("utf-8", "replace"),
@@ -479,38 +481,35 @@ class Session:
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
-            self._lock = threading.Lock()  # another thread of the parent may have held the old one
             self._managers = {}  # the parent's connections are the parent's
             self._pid = os.getpid()
 
     def _manager(self, to: Origin) -> urllib3.PoolManager:
-        import urllib3
-
         self._after_fork()
         proxy = self._proxy_of(to)
         secure = to.scheme == "https" or (proxy or "").startswith("https:")
-        with self._lock:
-            manager = self._managers.get((proxy, secure))
-            if manager is None:
-                options: dict[str, Any] = {
-                    "num_pools": HOST_POOLS,
-                    "maxsize": self.settings.max_pool,
-                    "blocksize": 256 * KIB,
-                }
-                if secure:
-                    options["ssl_context"] = self._tls()
-                    if self.settings.skip_verify:  # the user's choice: no warning at every request
-                        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-                if proxy:
-                    if proxy.startswith("https:"):
-                        options["proxy_ssl_context"] = self._tls()
-                    manager = urllib3.ProxyManager(
-                        proxy, proxy_headers=self._headers_for_proxy(proxy), **options
-                    )
-                else:
-                    manager = urllib3.PoolManager(**options)
-                self._managers[proxy, secure] = manager
-            return manager
+        managers = self._managers
+        if (proxy, secure) not in managers:  # of two threads that make one, the first to be done is heard
+            managers.setdefault((proxy, secure), self._new_manager(proxy, secure))
+        return managers[proxy, secure]
+
+    def _new_manager(self, proxy: str | None, secure: bool) -> urllib3.PoolManager:
+        import urllib3
+
+        options: dict[str, Any] = {
+            "num_pools": HOST_POOLS,
+            "maxsize": self.settings.max_pool,
+            "blocksize": 256 * KIB,
+        }
+        if secure:
+            options["ssl_context"] = self._tls()
+            if self.settings.skip_verify:  # the user's choice: no warning at every request
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        if not proxy:
+            return urllib3.PoolManager(**options)
+        if proxy.startswith("https:"):
+            options["proxy_ssl_context"] = self._tls()
+        return urllib3.ProxyManager(proxy, proxy_headers=self._headers_for_proxy(proxy), **options)
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
@@ -580,10 +579,11 @@ class Session:
             return next((link for link in chain if isinstance(link, types)), None)
 
         def failed(kind: str, message: str, remedy: str) -> AISError:
-            return AISConnectionError(0, message, url, SentRequest(method, url, {}), remedy=remedy, kind=kind)
+            sent = SentRequest(method, url, {})
+            return AISConnectionError(0, message, _shown(url), sent, remedy=remedy, kind=kind)
 
         def late(message: str, remedy: str) -> AISError:
-            return AISTimeoutError(0, message, url, SentRequest(method, url, {}), remedy=remedy)
+            return AISTimeoutError(0, message, _shown(url), SentRequest(method, url, {}), remedy=remedy)
 
         to = origin_of(url)
         reading = _seconds(read_timeout or self.settings.read_timeout)
@@ -618,6 +618,11 @@ class Session:
         if found(NewConnectionError):  # before its base, the time-out
             kind = "refused" if isinstance(cause, ConnectionRefusedError) else "unreachable"
             return failed(kind, f"cannot connect to {to}: {_reason(cause)}", remedy)
+        if "handshake" in str(found(TimeoutError)):  # only ssl's text tells it from other time-outs
+            return late(
+                f"TLS: {to} does not answer the handshake in time ({limits})",
+                "does it speak https? or set AIS_CONNECT_TIMEOUT",
+            )
         if found(ConnectTimeoutError) or (isinstance(cause, TimeoutError) and method == "CONNECT"):
             return late(f"cannot connect to {to} in time ({limits})", f"{remedy} or set AIS_CONNECT_TIMEOUT")
         if found(TimeoutError):

@@ -1,11 +1,13 @@
 """The official SDK's module paths and names, all of them the classes of this package.
 
 `from aisfast.sdk import Client` in place of `from aistore.sdk import Client`. Names are loaded on first use.
+Any other public name or module here says that it is no part of this package, and how to keep it.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from aisfast.unsupported import why_not
@@ -44,17 +46,6 @@ _HOMES = {
     "Object": "aisfast.object",
     "Provider": "aisfast.enums",
 }
-_NOT_HERE = (
-    "AISSource",
-    "AuthNClient",
-    "BlobDownloadConfig",
-    "ColdGetConf",
-    "DataShard",
-    "Etl",
-    "Job",
-    "RetryConfig",
-    "WaitResult",
-)
 
 __all__ = [
     "ArchiveConfig",
@@ -81,15 +72,37 @@ __all__ = [
 ]
 
 
+class _NotHere:
+    """A finder that is asked when all others have not found a module.
+
+    Why a finder: `from aisfast.sdk import X` hides the text of an AttributeError, but not of the ImportError
+    of the module X that it looks for next. So hasattr() tells the truth and the import tells why.
+    """
+
+    @staticmethod
+    def find_spec(fullname: str, _path: Any = None, _target: Any = None) -> None:
+        """Refuse a public module below this one; any other may still be found."""
+        part = fullname.removeprefix(f"{__name__}.")
+        if part != fullname and not part.startswith("_"):
+            raise ImportError(why_not(f"aistore.sdk.{part}"), name=fullname)
+
+
+sys.meta_path.append(_NotHere)
+
+
 def __getattr__(name: str) -> Any:
-    if name in _NOT_HERE:
-        raise ImportError(why_not(f"aistore.sdk.{name}"))
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'aisfast.sdk' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        if error.name != f"{__name__}.{name}":
+            raise  # one of our modules is here, and broken
+        raise AttributeError(str(error)) from None
 
 
 def __dir__() -> list[str]:
