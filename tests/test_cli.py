@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from aisfast import cli, download
+from aisfast import cli, download, messages
 from aisfast.emulator import Cluster
 from aisfast.errors import AISError
 from aisfast.version import __version__
@@ -346,11 +346,11 @@ def test_a_warning_is_one_line(
 
 def test_explain() -> None:
     error = AISError(400, '{"message":"no\\nsuch thing","status":400}', "http://h/v1/b?x=1", remedy="ask another")
-    assert cli.explain(error) == "no such thing (status 400 from http://h/v1/b); ask another"
-    assert cli.explain(AISError(503, "", "http://h/")) == "an error without a text (status 503 from http://h/)"
-    assert cli.explain(AISError(0, "cut off", remedy="again")) == "cut off; again"
-    assert cli.explain(OSError(28, "No space left on device")) == "output: No space left on device"
-    assert cli.explain(ValueError()) == "ValueError"
+    assert messages.explain(error) == "no such thing (status 400 from http://h/v1/b); ask another"
+    assert messages.explain(AISError(503, "", "http://h/")) == "an error without a text (status 503 from http://h/)"
+    assert messages.explain(AISError(0, "cut off", remedy="again")) == "cut off; again"
+    assert messages.explain(OSError(28, "No space left on device")) == "output: No space left on device"
+    assert messages.explain(ValueError()) == "ValueError"
 
 
 def test_version() -> None:

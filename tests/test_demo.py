@@ -22,7 +22,7 @@ FILES = "150"
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("AIS"):
+        if name.startswith("AIS") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

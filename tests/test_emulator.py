@@ -25,9 +25,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from aisfast.emulator import Cluster, shards, tar
+from aisfast.emulator import Cluster, server_main, shards, tar
 from aisfast.emulator.errors import Failure
-from aisfast.emulator.httpd import Connection
+from aisfast.emulator.httpd import Connection, Listeners
 
 
 def talk(url: str, request: bytes) -> bytes:
@@ -161,6 +161,45 @@ def test_bad_arguments():
         Cluster(0)
     with pytest.raises(ValueError, match="tail_delay"):
         Cluster(tail_delay=-1)
+    for port, targets in ((65536, 1), (99999, 1), (-1, 1), (65535, 1), (65533, 3)):
+        with pytest.raises(ValueError, match=f"port={port} must be 1 to {65535 - targets}"):
+            Cluster(targets, port=port)
+    Cluster(3, port=65532)
+
+
+@pytest.mark.parametrize("options", [["--port", "99999"], ["--port", "65535", "--targets", "3"]])
+def test_program_with_a_port_that_cannot_be(options, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ending:
+        server_main(options)
+    assert ending.value.code == 2
+    assert re.fullmatch(r"aisfast emulator: port=\d+ must be 1 to .+\n", capsys.readouterr().err)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_start_that_fails_leaves_nothing(monkeypatch):
+    """Whatever goes wrong, at whichever node: the ports that were taken are free again."""
+    taken = []
+    listen = Listeners.listen
+
+    def third_fails(self, *args):
+        if len(taken) == 2:
+            raise MemoryError
+        taken.append(listen(self, *args))
+        return taken[-1]
+
+    monkeypatch.setattr(Listeners, "listen", third_fails)
+    cluster = Cluster(3)
+    with pytest.raises(MemoryError):
+        cluster.start()
+    for port in taken:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port))
+    with pytest.raises(RuntimeError, match="has not been started"):
+        cluster.endpoint  # noqa: B018
+    monkeypatch.undo()
+    with cluster:
+        assert ask(cluster.endpoint, "GET", "/v1/health")[0] == 200
 
 
 def test_seed_makes_choices_repeatable():
@@ -208,6 +247,29 @@ def single():
     with Cluster(tail_delay=0) as cluster:
         cluster.put("b", "o", b"data")
         yield cluster
+
+
+def test_tls_at_a_port_without(single):
+    """A client that is mistaken about it learns so at once: the answer is no TLS."""
+    context = ssl.create_default_context()
+    with (
+        socket.create_connection(urlsplit(single.endpoint).netloc.split(":"), timeout=10) as plain,
+        pytest.raises(ssl.SSLError, match=r"(?i)wrong.version.number|record layer failure"),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+    answer = talk(single.endpoint, b"\x16\x03\x01\x02\x00\x01")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.endswith(b"\r\n\r\n400 Bad Request")
+    assert talk(single.endpoint, b"\r\nGET /v1/health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_tls_at_a_port_with(tmp_path):
+    trustme = pytest.importorskip("trustme")
+    path = str(tmp_path / "node.pem")
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+    with Cluster(tail_delay=0, tls=(path, path)) as cluster:
+        answer = talk(cluster.endpoint, b"GET /v1/health HTTP/1.1\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server")
 
 
 def test_many_requests_on_one_connection(single):

@@ -1,4 +1,4 @@
-"""Every block of code in the README runs, on the emulator, and prints what the README says."""
+"""What the README says: every block of code runs, on the emulator, and prints what is there; what is checked, is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import aisfast
 from aisfast.emulator import Cluster
 
 ROOT = Path(__file__).parent.parent
@@ -79,3 +80,60 @@ def test_links_lead_to_files_of_the_repository() -> None:
 
 def test_the_changelog_has_a_place_for_what_is_next() -> None:
     assert re.search(r"^## \[Unreleased\]\n\n### Added\n\n- ", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+
+def get(client: Any, names: list[str], *, streaming: bool) -> tuple[list[str], Exception | None]:
+    """What `Batch.get()` hands out without `cont_on_err`, and how it ends."""
+    got: list[str] = []
+    try:
+        batch = client.batch(names, bucket=client.bucket("b"), cont_on_err=False, streaming_get=streaming)
+        got.extend(info.obj_name for info, _ in batch.get())
+    except Exception as error:
+        return got, error
+    return got, None
+
+
+NAMES = ["a", "b", "gone", "c"]
+
+
+@pytest.fixture(params=["here", "on another target"])
+def missing(request: pytest.FixtureRequest, ais_cluster: Cluster) -> Cluster:
+    """A cluster whose first target answers next; the missing object would be there, or on another one."""
+    for name in NAMES:
+        if name != "gone":
+            ais_cluster.put("b", name, b"data")
+        ais_cluster.place("b", name, 1 if name == "gone" and request.param != "here" else 0)
+    ais_cluster.next_dt = 0
+    return ais_cluster
+
+
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "buffered"])
+def test_what_is_checked_without_cont_on_err(missing: Cluster, streaming: bool, request: pytest.FixtureRequest) -> None:
+    here = "here" in request.node.callspec.params.values()
+    with aisfast.Client(missing.endpoint) as client:
+        got, error = get(client, NAMES, streaming=streaming)
+    if streaming and here:
+        assert isinstance(error, aisfast.IncompleteBatchError)
+        assert (got, error.received, error.missing) == (["a", "b"], 2, (2, 3))
+        with error.rest().stream(missing="mark") as rest:
+            assert [(item.name, item.ok) for item in rest] == [("gone", False), ("c", True)]
+    else:
+        assert isinstance(error, aisfast.ErrObjNotFound)
+        assert "b/gone" in str(error)
+        assert got == (["a", "b"] if streaming else [])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "buffered"])
+def test_what_the_official_sdk_does_without_cont_on_err(
+    missing: Cluster, streaming: bool, request: pytest.FixtureRequest
+) -> None:
+    sdk = pytest.importorskip("aistore.sdk", reason="the official SDK is not installed")
+    here = "here" in request.node.callspec.params.values()
+    client = sdk.Client(missing.endpoint)
+    got, error = get(client, NAMES, streaming=streaming)
+    client._request_client.session_manager.session.close()
+    if here and not streaming:
+        assert type(error).__name__ == "ErrObjNotFound"  # the server says so itself
+    else:
+        assert (got, error) == (["a", "b"] if here else NAMES, None)

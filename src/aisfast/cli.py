@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from aisfast.errors import AISError, ErrBckNotFound, IncompleteBatchError, parse_error_body
+from aisfast.errors import AISError, ErrBckNotFound, IncompleteBatchError
+from aisfast.messages import FAILED, explain, printable
 from aisfast.version import __version__
 
 if TYPE_CHECKING:
     from aisfast.client import Client
 
-FAILED, USAGE, INTERRUPTED, NO_READER = 1, 2, 130, 141
+USAGE, INTERRUPTED, NO_READER = 2, 130, 141
 BAR = 30  # characters of the progress bar
 REDRAW = 0.1  # seconds between two drawings of it
 
@@ -98,33 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NO_READER
     except (AISError, OSError, ValueError, NotImplementedError) as error:
         return _complain(explain(error), FAILED)
-
-
-def printable(text: str) -> str:
-    """`text` in one line that a terminal only shows: control characters and what is no text as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def what_failed(error: BaseException) -> str:
-    """What happened and where, in one line."""
-    if isinstance(error, AISError):
-        text = error.message
-        if error.status_code:
-            text = parse_error_body(error.message)["message"] or "an error without a text"
-            text = f"{text} (status {error.status_code} from {error.req_url.partition('?')[0]})"
-    elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or 'output'}: {error.strerror}"
-    else:
-        text = str(error)
-    return " ".join(text.split()) or type(error).__name__
-
-
-def explain(error: BaseException) -> str:
-    """What happened, where, and the remedy, in one line."""
-    remedy = getattr(error, "remedy", "")
-    return f"{what_failed(error)}; {remedy}" if remedy else what_failed(error)
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -258,7 +232,8 @@ def _parser() -> _Parser:
 
     get = command("get", _get, "get objects, and files in archives, in one request")
     entry = "ais://bucket/object[::archpath]"
-    get.add_argument("uris", nargs="*", metavar=entry, help="::archpath is a file in an archive")
+    name = "what follows the first :: is a file in an archive, so objects with :: in their names need the Python API"
+    get.add_argument("uris", nargs="*", metavar=entry, help=name)
     get.add_argument("--from-file", metavar="LIST", help="read more of them from LIST, one a line (-: standard input)")
     to = get.add_mutually_exclusive_group(required=True)
     to.add_argument("--out", metavar="DIR", help="write each as DIR/object[/archpath]")

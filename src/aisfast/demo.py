@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aisfast.cli import FAILED, printable
+from aisfast.messages import FAILED, printable
 from aisfast.version import __version__
 
 if TYPE_CHECKING:
@@ -310,8 +310,8 @@ def _differences(asked: Sequence[Entry], got: Sequence[Got]) -> Iterator[str]:
 def _official(endpoint: str) -> tuple[Any, str]:
     """A client of the official SDK, or None; and its version, "" where it is not installed."""
     try:
-        import aistore  # type: ignore[import-untyped,unused-ignore]
-        from aistore.sdk import Client  # type: ignore[import-untyped,unused-ignore]
+        import aistore
+        from aistore.sdk import Client
     except ImportError:
         return None, ""
     client = Client(endpoint, token=os.environ.get("AIS_AUTHN_TOKEN"), timeout=(3, 90))

@@ -14,8 +14,8 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from aisfast.cli import FAILED, printable, what_failed
 from aisfast.errors import AISError, WireError
+from aisfast.messages import FAILED, printable, what_failed
 from aisfast.session import origin_of
 from aisfast.settings import DEFAULT_ENDPOINT
 from aisfast.version import __version__

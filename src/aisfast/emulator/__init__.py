@@ -24,6 +24,7 @@ from aisfast.emulator.target import Target
 __all__ = ["Cluster", "server_main"]
 
 _HOST = "127.0.0.1"
+_LAST_PORT = 65535
 _FIRST_ID = 51080  # node ids end in a number; it does not follow the ports, so that a seed gives the same ids each time
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -35,7 +36,7 @@ class Cluster:
         targets: Number of targets.
         tail_delay: Seconds that a target with peers waits at the end of an answer, holding back its last bytes, as a
             real one does. 0 for quick tests.
-        port: Port of the proxy; the targets take the next ones. 0: any free ports.
+        port: Port of the proxy; the targets take the next ones, all at most 65535. 0: any free ports.
         dir: Directory in which objects live as files; None: in memory. A restarted cluster finds them again.
         token: Bearer token that the proxy demands, or None.
         tls: Paths of a certificate and its key; the cluster then speaks HTTPS.
@@ -61,6 +62,11 @@ class Cluster:
     ):
         if targets < 1:
             raise ValueError(f"targets={targets} must be at least 1")
+        if port and not 1 <= port <= _LAST_PORT - targets:
+            raise ValueError(
+                f"port={port} must be 1 to {_LAST_PORT - targets} with targets={targets}, which take the next ports, "
+                "or 0 for any that are free"
+            )
         if tail_delay < 0 or max_wait < 0:
             raise ValueError("tail_delay and max_wait are seconds, 0 or more")
         self.tail_delay = tail_delay
@@ -98,10 +104,12 @@ class Cluster:
             for index, target in enumerate(self.smap.targets):
                 port = self._port + 1 + index if self._port else 0
                 target.port = listeners.listen(_HOST, port, Target(self, target, index).handle)
-        except OSError:
+            listeners.start()
+        except BaseException:
             listeners.stop()
+            for node in (self.smap.proxy, *self.smap.targets):
+                node.port = 0
             raise
-        listeners.start()
         self._listeners = listeners
         return self
 

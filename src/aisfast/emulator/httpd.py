@@ -24,6 +24,11 @@ BATCHED = 64 << 10  # bytes gathered for one send
 MAX_HEAD = 1 << 20  # a request's head; Go's default limit
 IDLE = 30.0  # seconds: an idle connection is closed, a client that takes nothing for that long is cut off
 READ = 1 << 16
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # what methods are made of
+NOT_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
+)
+NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
 Headers = Iterable[tuple[str, str]]
 Handler = Callable[["Request"], None]
@@ -321,7 +326,7 @@ class Listeners:
             sock.bind((host, port))
             sock.listen(512)
             sock.setblocking(False)
-        except OSError:
+        except BaseException:
             sock.close()
             raise
         self._sockets.append(sock)
@@ -329,8 +334,9 @@ class Listeners:
         return int(sock.getsockname()[1])
 
     def start(self) -> None:
-        self._acceptor = threading.Thread(target=self._accept, name="aisfast-emulator", daemon=True)
-        self._acceptor.start()
+        acceptor = threading.Thread(target=self._accept, name="aisfast-emulator", daemon=True)
+        acceptor.start()
+        self._acceptor = acceptor  # not before it runs: `stop` waits for it
 
     def stop(self) -> None:
         """Close everything and wait for every thread."""
@@ -378,6 +384,11 @@ class Listeners:
     def _serve(self, sock: socket.socket, peer: str, handler: Handler) -> None:
         try:
             if self._context is not None:
+                first = sock.recv(1, socket.MSG_PEEK)
+                if first and first[0] in TOKEN:
+                    sock.recv(READ)  # closing with bytes unread would cut the answer off
+                    sock.sendall(NOT_TLS)
+                    return
                 sock = self._context.wrap_socket(sock, server_side=True)
                 with self._lock:
                     self._threads[threading.current_thread()] = sock
@@ -392,6 +403,12 @@ class Listeners:
 
 def serve(connection: Connection, handler: Handler) -> None:
     """Answer the requests of one connection until it ends."""
+    first = connection.read_some()
+    connection.unread(first)
+    if first and first[0] not in TOKEN + b"\r\n":  # a TLS handshake, most likely
+        connection.read_some()
+        connection.send(NOT_HTTP)
+        return
     while True:
         head = connection.read_until(b"\r\n\r\n", MAX_HEAD)
         if head is None:

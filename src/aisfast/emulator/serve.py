@@ -34,8 +34,6 @@ def server_main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="make ids and the choice of targets repeatable")
     args = parser.parse_args(argv)
-    stop = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         cluster = Cluster(
             args.targets,
@@ -47,15 +45,18 @@ def server_main(argv: Sequence[str] | None = None) -> int:
             seed=args.seed,
             max_wait=args.max_wait,
         )
-        cluster.start()
+    except ValueError as error:
+        parser.exit(2, f"aisfast emulator: {error}\n")
+    stop = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with cluster:
+            where = f"objects in {args.dir}" if args.dir else "objects in memory"
+            print(f"{cluster.endpoint} is ready: {args.targets} target(s), {where}; stop with Ctrl-C", flush=True)
+            stop.wait()
     except (OSError, ValueError) as error:
         parser.exit(1, f"aisfast emulator: {error}\n")
-    try:
-        where = f"objects in {args.dir}" if args.dir else "objects in memory"
-        print(f"{cluster.endpoint} is ready: {args.targets} target(s), {where}; stop with Ctrl-C", flush=True)
-        stop.wait()
     finally:
-        cluster.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0
