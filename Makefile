@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard src/aisfast/*.pyx src/aisfast/*.pxd)
 
-.PHONY: demo test clean
+.PHONY: demo test lint dist clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m aisfast demo
@@ -25,6 +25,20 @@ $(VENV)/built: $(SOURCES)
 $(VENV)/tests: $(VENV)/built
 	$(BIN)/python -m pip install --quiet "aisfast[test]"
 	@touch $@
+
+# style and types; the stubs against the modules as compiled
+lint: $(VENV)/tests
+	$(BIN)/python -m pip install --quiet "aisfast[lint]"
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest.txt $(patsubst src/aisfast/%.pyx,aisfast.%,$(wildcard src/aisfast/*.pyx))
+
+# the source distribution, the wheel built from it, and the checks of what is in them
+dist: $(VENV)/tests
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+	$(BIN)/python -m pytest tests/test_package.py -k distribution
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info src/aisfast/*.c src/aisfast/*.so

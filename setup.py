@@ -27,6 +27,12 @@ def extension(name: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [extension(name) for name in MODULES],
-        compiler_directives={"language_level": 3, "embedsignature": True, "boundscheck": debug, "wraparound": False},
+        compiler_directives={
+            "language_level": 3,
+            "embedsignature": True,
+            "boundscheck": debug,
+            "wraparound": False,
+            "auto_pickle": False,  # classes hold pointers: those that can be pickled say how
+        },
     )
 )

@@ -1,10 +1,12 @@
-"""What `import aisfast` costs and offers."""
+"""What `import aisfast` costs and offers, and what distributions hold."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +36,9 @@ def test_names_bring_what_they_need() -> None:
 
 def test_the_command_is_as_light() -> None:
     code = "from aisfast.cli import main\ntry: main(['--version'])\nexcept SystemExit: print()"
-    assert [name for name in loaded_by(code) if not name.startswith("aisfast 0")] == sorted([*LIGHT, "aisfast.cli"])
+    assert [name for name in loaded_by(code) if not name.startswith("aisfast 0")] == sorted(
+        [*LIGHT, "aisfast.cli", "aisfast.messages"]
+    )
 
 
 def test_import_time(record_property: Callable[[str, object], None]) -> None:
@@ -75,3 +79,40 @@ def test_what_is_shipped_is_typed() -> None:
     home, sources = Path(aisfast.__file__).parent, ROOT / "src" / "aisfast"
     assert (home / "py.typed").exists()
     assert {path.stem for path in home.glob("_*.pyi")} == {path.stem for path in sources.glob("_*.pyx")}
+
+
+# --------------------------------------------------------------------- distributions, which `make dist` leaves in dist/
+
+
+def built(pattern: str) -> Path:
+    found = list((ROOT / "dist").glob(pattern))
+    if not found:
+        pytest.skip("`make dist` builds distributions and checks them")
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_source_distribution_has_the_sources() -> None:
+    with tarfile.open(built("aisfast-*.tar.gz")) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    if not (ROOT / ".git").exists():
+        pytest.skip("what belongs to the sources is known from git")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert {name for name in listed if not name.startswith(".git")} <= names
+    made = (".so", ".pyd", ".pyc", "__pycache__", ".hypothesis", ".benchmarks")
+    assert [name for name in names if name.endswith(made) or (name.endswith(".c") and "src/" in name)] == []
+
+
+def test_a_wheel_distribution_has_what_runs() -> None:
+    wheel = built("aisfast-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    sources = ROOT / "src"
+    for path in sources.rglob("*.py*"):
+        name = path.relative_to(sources).as_posix()
+        assert (name in names) == (path.suffix in (".py", ".pyi")), name
+    assert "aisfast/py.typed" in names
+    for path in sources.glob("aisfast/*.pyx"):
+        assert [name for name in names if name.startswith(f"aisfast/{path.stem}.") and name.endswith((".so", ".pyd"))]
+    assert [name for name in names if not name.startswith("aisfast") or name.endswith((".c", ".pyx", ".pxd"))] == []
+    assert wheel.stat().st_size < 1 << 20

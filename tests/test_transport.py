@@ -966,13 +966,14 @@ def test_threads_share_a_client():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fork():
-    """Child and parent each on connections of their own; what one closes disturbs the other in nothing."""
+@pytest.mark.parametrize(("script", "says"), [("fork.py", "parent child stream parent"), ("fork_locked.py", "")])
+def test_fork(script, says):
+    """Child and parent each on connections of their own; what one closes, or holds, disturbs the other in nothing."""
     raw = wire.streaming([wire.Entry("a", b"first"), wire.Entry("b", bytes(8_000_000))]).raw
     with Scripted(lambda request: raw) as server:
-        script = Path(__file__).parent / "isolated" / "fork.py"
+        path = Path(__file__).parent / "isolated" / script
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run([sys.executable, script, server.url], env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, path, server.url], env=env, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.split() == ["parent", "child", "stream", "parent"]
+        assert done.stdout.split() == says.split()
         assert server.connections == 2

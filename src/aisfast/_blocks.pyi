@@ -1,4 +1,8 @@
-from typing import final
+"""Types of the memory that payloads are received into. C callers use `_blocks.pxd`."""
+
+from typing import NoReturn, final
+
+from typing_extensions import Never
 
 @final
 class Block:
@@ -7,6 +11,7 @@ class Block:
 
 @final
 class Span:
+    def __init__(self, *args: Never) -> NoReturn: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 

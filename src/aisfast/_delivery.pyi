@@ -1,12 +1,17 @@
+"""Types of verification and delivery, as the transport uses them. C callers use `_delivery.pxd`."""
+
 import enum
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 from aisfast._blocks import Span
 from aisfast._decode import Framing, Head
 from aisfast._request import Entries
+
+MAX_METADATA: Final[int]
+MAX_METADATA_PER_ENTRY: Final[int]
 
 class Form(enum.IntEnum):
     PAIRS = 0
@@ -48,8 +53,8 @@ class Delivery:
     def bytes_copied(self) -> int: ...
     @property
     def reads(self) -> int: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         entries: Entries,
         form: int,
         *,
@@ -60,7 +65,7 @@ class Delivery:
         make_rest: Callable[[Entries], Any],
         into: Buffer | None = None,
         expected: int = 0,
-    ) -> None: ...
+    ) -> Self: ...
     def sent(self) -> None: ...
     def on_head(self, head: Head, framing: Framing, url: str) -> None: ...
     def get_buffer(self) -> memoryview: ...
@@ -72,6 +77,7 @@ class Delivery:
     def metadata_ready(self) -> bool: ...
     def fill(self) -> bool: ...
 
+@disjoint_base
 class Results:
     def __init__(self, delivery: Delivery, call: Any) -> None: ...
     def __iter__(self) -> Self: ...

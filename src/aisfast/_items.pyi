@@ -1,14 +1,17 @@
-from typing import Any, final
+"""Types of what is handed out. C callers use `_items.pxd`."""
+
+from typing import Any, NoReturn, final
 
 import numpy
 import numpy.typing
-from typing_extensions import Self
+from typing_extensions import Never, Self, disjoint_base
 
 from aisfast._blocks import Span
 from aisfast._request import Entries
 
 @final
 class Item:
+    def __init__(self, *args: Never) -> NoReturn: ...
     @property
     def index(self) -> int: ...
     @property
@@ -36,6 +39,7 @@ class Item:
     def __bool__(self) -> bool: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@disjoint_base
 class MossOut:
     obj_name: str
     archpath: str | None
@@ -44,12 +48,10 @@ class MossOut:
     opaque: bytes | None
     err_msg: str | None
     size: int
-    def __init__(self, **fields: Any) -> None: ...
+    def __init__(self, *args: Never, **fields: Any) -> None: ...
     def model_dump(self, *, by_alias: bool = False, exclude_defaults: bool = False, **_: Any) -> dict[str, Any]: ...
     def dict(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]: ...
     @classmethod
     def model_validate(cls, value: Any) -> Self: ...
 
-def item_at(
-    entries: Entries, index: int, data: Span, start: int, stop: int, err_msg: str | None
-) -> Item: ...
+def item_at(entries: Entries, index: int, data: Span, start: int, stop: int, err_msg: str | None) -> Item: ...

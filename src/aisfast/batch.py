@@ -40,7 +40,7 @@ class LazyRequest(MossReq):
         super().__init__(**given)
 
     @property
-    def moss_in(self) -> list[MossIn]:  # type: ignore[override]
+    def moss_in(self) -> list[MossIn]:
         if self._list is None:
             assert self._columns is not None
             self._list = [_model_of(self._columns, i) for i in range(len(self._columns))]
@@ -128,11 +128,12 @@ class Batch:
         )
         if objects is None:
             return
-        if isinstance(objects, list) and bucket is not None and all(type(name) is str for name in objects):
-            check_names(objects)
-            self._columns().extend(objects, *_place_of_bucket(bucket))  # type: ignore[union-attr]
+        given: list[Any] = objects if isinstance(objects, list) else [objects]
+        if bucket is not None and all(type(name) is str for name in given):
+            check_names(given)
+            self._columns().extend(given, *_place_of_bucket(bucket))  # type: ignore[union-attr]
             return
-        for obj in objects if isinstance(objects, list) else [objects]:
+        for obj in given:
             self.add(obj)
 
     @property
@@ -182,10 +183,12 @@ class Batch:
             raise ValueError(f"Unsupported object type: {type(obj)}")
         if opaque is not None and not isinstance(opaque, bytes | bytearray | memoryview):
             raise ValueError(f"entry {len(self)}: opaque={opaque!r} must be bytes")
-        for what, text in (("name", name), ("archpath", archpath or None)):
-            if text is not None and not isinstance(text, str):
+        for what, text in (("name", name), ("archpath", archpath)):
+            if text is None or (what == "archpath" and not text):
+                continue
+            if not isinstance(text, str):
                 raise ValueError(f"entry {len(self)}: {what}={text!r} must be a str")
-            fault = None if text is None else name_fault(str(text))
+            fault = name_fault(str(text))
             if fault is not None:
                 raise ValueError(f"entry {len(self)}: the {what} {text[:200]!r} {fault}: nothing can have it")
         echo = bytes(opaque) if opaque else None

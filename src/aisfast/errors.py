@@ -54,9 +54,9 @@ class AISError(Exception):
         **fields: Any,
     ) -> None:
         if isinstance(status_code, str):  # `type(error)("text")`: how a DataLoader raises a worker's error again
-            status_code, message = 0, status_code
+            message, status_code = status_code, 0
         super().__init__(message)  # one argument: OSError would take two for errno and strerror
-        self.status_code = status_code
+        self.status_code: int = status_code
         self.message = message
         self.req_url = req_url
         self.req = req

@@ -383,7 +383,7 @@ class Call:
     # ---------------------------------------------------------------------------------------------------------- asking
 
     def _ask(self) -> None:
-        """To a 200, on new connections if a kept one had died, with a new token if the old one has expired: once each."""
+        """To a 200: on new connections if a kept one had died, with a new token if the old one had expired; once each."""
         kept = may_renew = True
         while True:
             try:
@@ -442,10 +442,10 @@ class Call:
                 self._keep = keeps_alive(head) and broken is None
                 return None
             text, whole = self._read_small(exchange, head, first, url)
-        except BaseException as error:
+        except BaseException as caught:
             exchange.close()
-            if isinstance(error, AISError) and not error.req_url:
-                error.req_url = url
+            if isinstance(caught, AISError) and not caught.req_url:
+                caught.req_url = url
             raise
         if whole and keeps_alive(head) and broken is None:
             transport.release(exchange, None)
@@ -456,11 +456,11 @@ class Call:
         if head.status == 429:
             self.stats.throttled += 1
         if head.status >= 400:
-            error = error_from_answer(head.status, text, SentRequest("GET", url, {}), self.session.token)
-            if isinstance(error, ErrRangeNotSatisfiable):
-                error.entry = self._out_of_range(error.message)
-                error.remedy = f"{error.remedy}: {error.entry}" if error.entry else error.remedy
-            raise error
+            refusal = error_from_answer(head.status, text, SentRequest("GET", url, {}), self.session.token)
+            if isinstance(refusal, ErrRangeNotSatisfiable):
+                refusal.entry = self._out_of_range(refusal.message)
+                refusal.remedy = f"{refusal.remedy}: {refusal.entry}" if refusal.entry else refusal.remedy
+            raise refusal
         raise WireError(
             head.status,
             f"a GetBatch request is answered with status {head.status} {head.reason}",
