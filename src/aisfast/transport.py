@@ -383,7 +383,7 @@ class Call:
     # ---------------------------------------------------------------------------------------------------------- asking
 
     def _ask(self) -> None:
-        """To a 200: on new connections if a kept one had died, with a new token if the old one had expired; once each."""
+        """To a 200: on new connections if a kept one had died, with a new token if the old one had expired."""
         kept = may_renew = True
         while True:
             try:
