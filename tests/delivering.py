@@ -14,7 +14,7 @@ from aisfast._decode import parse_head
 from aisfast._delivery import Delivery, Form, Results, Trail
 from aisfast._request import Entries
 from aisfast.errors import AISError
-from aisfast.transport import framing_of
+from aisfast.exchange import framing_of
 
 FORMS = [Form.PAIRS, Form.ITEMS, Form.COLUMNS]
 URL = "http://target:1/v1/ml/moss/b/gbt-x/y/1"

@@ -195,6 +195,8 @@ cdef class Delivery:
             WireError: It is not an answer to a GetBatch request.
         """
         kind = head.headers.get("content-type", "").lower()
+        if self.buffer is None:
+            self.make_room()
         self.url = url
         self.framing = framing
         self.tar = TarReader(self.max_entry)

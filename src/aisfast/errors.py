@@ -216,7 +216,7 @@ _REMEDIES = {
     429: "the cluster is overloaded: send fewer requests at a time",
     503: "the node is starting or leaving: try again in a few seconds",
 }
-_NO_GATEWAY = "is this endpoint an AIStore gateway?"
+NO_GATEWAY = "is this endpoint an AIStore gateway?"
 
 
 def redact(text: str, *secrets: str | None) -> str:
@@ -254,7 +254,7 @@ def error_from_answer(status: int, text: str, req: SentRequest, *secrets: str | 
     if not remedy and status >= 500:
         remedy = "the node, or something before it, failed: try again; its log may tell why"
     elif not remedy:
-        remedy = "the server refuses the request as it stands: mend what it names" if "tcode" in fields else _NO_GATEWAY
+        remedy = "the server refuses the request as it stands: mend what it names" if "tcode" in fields else NO_GATEWAY
     if "exceeded soft-errors limit" in message:
         remedy = "too many entries are missing for one buffered answer: ask for fewer at a time, or streaming"
     cls = AISError
