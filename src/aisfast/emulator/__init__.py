@@ -4,6 +4,8 @@ One proxy and N targets listen on ports of their own and speak real HTTP: redire
 objects and lists as the official SDK uses them. The bytes of GetBatch answers are those of a real target, but for
 dates, ids and what a compressor chooses. What it does not have: jobs, ETL, cloud backends, output as .zip and .tar.lz4;
 object checksums are md5 where a real cluster has xxhash2. Nothing of the client's decoder or request writer is used.
+
+It can also fail as a real cluster fails: see `aisfast.emulator.faults`, `Cluster.kill` and `Cluster.restore`.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import threading
 from types import TracebackType
 
 from aisfast.emulator.batch import Jobs
+from aisfast.emulator.faults import Faults
 from aisfast.emulator.httpd import Listeners
 from aisfast.emulator.proxy import Proxy
 from aisfast.emulator.serve import server_main
-from aisfast.emulator.smap import GLOBAL_NAMESPACE, Smap
+from aisfast.emulator.smap import GLOBAL_NAMESPACE, Node, Smap
 from aisfast.emulator.store import Bucket, Store, provider
 from aisfast.emulator.target import Target
 
@@ -42,9 +45,13 @@ class Cluster:
         tls: Paths of a certificate and its key; the cluster then speaks HTTPS.
         seed: Makes node ids, the choice of targets and job ids repeatable.
         max_wait: Seconds to wait for an entry that a peer does not send (20 on a real cluster).
+        write_limit: Seconds that a client has to take what a streaming answer sends, begun anew between entries.
+        death_notice: Seconds from a target's death until the cluster map loses it (30 on a real cluster).
+        settle: Seconds from a target's return until it answers (2 on a real cluster).
 
     Attributes:
         endpoint: URL of the proxy, once started.
+        faults: What is planned to go wrong: `cluster.faults.add(...)`.
         next_dt: Index of the target that answers the next GetBatch; None again after it. For tests.
     """
 
@@ -59,6 +66,9 @@ class Cluster:
         tls: tuple[str, str] | None = None,
         seed: int | None = None,
         max_wait: float = 0.2,
+        write_limit: float = 30.0,
+        death_notice: float = 0.5,
+        settle: float = 0.2,
     ):
         if targets < 1:
             raise ValueError(f"targets={targets} must be at least 1")
@@ -67,16 +77,20 @@ class Cluster:
                 f"port={port} must be 1 to {_LAST_PORT - targets} with targets={targets}, which take the next ports, "
                 "or 0 for any that are free"
             )
-        if tail_delay < 0 or max_wait < 0:
-            raise ValueError("tail_delay and max_wait are seconds, 0 or more")
+        if min(tail_delay, max_wait, death_notice, settle) < 0 or write_limit <= 0:
+            raise ValueError("tail_delay, max_wait, death_notice and settle are seconds, 0 or more; write_limit more")
         self.tail_delay = tail_delay
         self.max_wait = max_wait
+        self.write_limit = write_limit
         self.token = token
         self.next_dt: int | None = None
         self.random = random.Random(seed)
         self.smap = Smap(targets, self.random, _FIRST_ID, "https" if tls else "http")
+        self.smap.death_notice = death_notice
+        self.smap.settle = settle
+        self.faults = Faults(self)
         self.jobs = [Jobs(self.new_id) for _ in self.smap.targets]
-        self.store = Store(dir, self.smap.owner)
+        self.store = Store(dir, self.smap)
         self._port = port
         self._tls = tls
         self._listeners: Listeners | None = None
@@ -97,6 +111,7 @@ class Cluster:
         if self._listeners is not None:
             raise RuntimeError("the cluster is running")
         self._stopped.clear()
+        self.smap.troubled.clear()
         self.store.load()
         listeners = Listeners(self._tls)
         try:
@@ -146,6 +161,50 @@ class Cluster:
     def place(self, bucket: str, name: str, target: int) -> None:
         """Make a target the owner of an object, there or not, against the rule."""
         self.store.place(self.bucket(bucket), name, target)
+
+    def kill(self, target: int) -> None:
+        """As `kill -9` of a target: its connections end where they are, new ones are refused, its jobs are lost.
+
+        For `death_notice` seconds it stays in the cluster map. Then a GetBatch for which it is chosen gets 400
+        `Post "http://...": dial tcp ...: connect: connection refused` from the proxy; other answers end short before
+        the first entry that lives on it, in the second half of that time after `max_wait` seconds of silence.
+        Afterwards the map has a target less, and what lives on it is reported missing.
+
+        Raises:
+            ValueError: There is no such target, or it is dead already.
+        """
+        node = self._target(target)
+        listeners = self._running()
+        self.smap.kill(target)
+        self.jobs[target] = Jobs(self.new_id)
+        listeners.kill(node.port)
+
+    def restore(self, target: int) -> None:
+        """Start a dead target again, with all it had.
+
+        It is in the map at once. All running answers end short, as if complete. For `settle` seconds a GetBatch for
+        which it is chosen gets 503 `not ready yet`, then 409 `different Smap version`, and answers that need it end
+        short. Then all is as before its death.
+
+        Raises:
+            ValueError: There is no such target, or it is not dead.
+        """
+        node = self._target(target)
+        listeners = self._running()
+        self.smap.restore(target)
+        for jobs in self.jobs:
+            jobs.abort("rebalance")
+        listeners.revive(node.port)
+
+    def _target(self, index: int) -> Node:
+        if not 0 <= index < len(self.smap.targets):
+            raise ValueError(f"there is no target {index} among {len(self.smap.targets)}")
+        return self.smap.targets[index]
+
+    def _running(self) -> Listeners:
+        if self._listeners is None:
+            raise RuntimeError("the cluster is not running")
+        return self._listeners
 
     # -- for its own parts
 

@@ -13,14 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aisfast.emulator import shards, store
 from aisfast.emulator.batch_request import BatchRequest, Entry
 from aisfast.emulator.errors import Failure, NotFound, RangeNotSatisfiable, quote
 from aisfast.emulator.httpd import Answer, Request
-from aisfast.emulator.smap import Node
+from aisfast.emulator.refusals import failure
 from aisfast.emulator.tar import PIECE, WRITERS, TarWriter
+
+if TYPE_CHECKING:
+    from aisfast.emulator import Cluster
 
 MISSING = "__404__/"
 MAX_SOFT_ERRORS = 8
@@ -78,6 +81,13 @@ class Jobs:
             job.pending[wid] = (request, now)
         return job
 
+    def abort(self, reason: str, like: Job | None = None) -> None:
+        """End the jobs with the default bucket of `like`, or all: running answers end as if complete."""
+        with self._lock:
+            for job in self._by_bucket.values():
+                if job.aborted is None and (like is None or job.bucket is like.bucket):
+                    job.aborted = reason
+
     def claim(self, xid: str, wid: str) -> tuple[Job, BatchRequest]:
         """Phase 2: take the work item; it can be had once.
 
@@ -105,31 +115,19 @@ class Assembly:
 
     Args:
         dt: Index of the DT.
-        targets: All targets.
-        tail_delay: Seconds of silence from the peers that the handler waits for before it returns.
-        max_wait: Seconds to wait for an entry that a peer does not send.
-        pause: Sleeps, but not longer than the emulator lives.
     """
 
-    def __init__(
-        self,
-        request: BatchRequest,
-        job: Job,
-        dt: int,
-        targets: list[Node],
-        objects: store.Store,
-        tail_delay: float,
-        max_wait: float,
-        pause: Callable[[float], None],
-    ):
+    def __init__(self, request: BatchRequest, job: Job, dt: int, cluster: Cluster):
         self._request = request
         self._job = job
         self._dt = dt
-        self._targets = targets
-        self._objects = objects
-        self._tail_delay = tail_delay if len(targets) > 1 else 0.0
-        self._max_wait = max_wait
-        self._pause = pause
+        self._cluster = cluster
+        self._smap = cluster.smap
+        self._targets = cluster.smap.targets
+        self._objects = cluster.store
+        self._tail_delay = cluster.tail_delay if len(self._smap.present()) > 1 else 0.0
+        self._pause = cluster.pause
+        self._script = request.script
         self._wid = ""
         self._soft = 0
         self._recoveries = 0
@@ -153,17 +151,29 @@ class Assembly:
             self._buffer(http, output)
 
     def _stream(self, http: Request, output: str) -> None:
-        answer = Answer(http, 200, [("Content-Type", WRITERS[output].content_type)])
+        answer = self._answer(http, WRITERS[output].content_type)
+        limit = self._script and self._script.write_limit(http)
+        limit = limit or self._cluster.write_limit
+        flush_every = min(FLUSH_EVERY, limit / 6)
+        http.connection.limit_writes(limit)
         answer.flush()
-        self._before_wait = answer.release
+
+        def before_wait() -> None:
+            answer.release()
+            http.connection.renew_write_limit()
+
+        self._before_wait = before_wait
         self._writer = WRITERS[output](answer)
-        self._flush_at = time.monotonic() + FLUSH_EVERY
+        if self._script is not None:
+            self._writer = self._script.writer(self._writer)
+        self._flush_at = time.monotonic() + flush_every
         try:
-            for index, entry in enumerate(self._request.entries):
+            for index, entry in self._entries():
                 self._next(index, entry)
                 if time.monotonic() >= self._flush_at:
+                    http.connection.renew_write_limit()
                     answer.flush()
-                    self._flush_at = time.monotonic() + FLUSH_EVERY
+                    self._flush_at = time.monotonic() + flush_every
         except _Aborted:
             self._writer.close()
             self._quiesce()
@@ -174,13 +184,24 @@ class Assembly:
             self._writer.close()
             self._quiesce()
         answer.finish()
+        http.connection.limit_writes(None)
+
+    def _entries(self) -> Iterator[tuple[int, Entry]]:
+        entries = self._request.entries
+        return enumerate(entries) if self._script is None else self._script.entries(entries)
+
+    def _answer(self, http: Request, content_type: str) -> Answer:
+        headers = [("Content-Type", content_type)]
+        return Answer(http, 200, headers) if self._script is None else self._script.answer(http, 200, headers)
 
     def _buffer(self, http: Request, output: str) -> None:
         archive = _Buffer()
         self._writer = WRITERS[output](archive)
+        if self._script is not None:
+            self._writer = self._script.writer(self._writer, archive.size)
         self._out = []
         try:
-            for index, entry in enumerate(self._request.entries):
+            for index, entry in self._entries():
                 self._next(index, entry)
         except _Aborted:
             pass
@@ -189,7 +210,9 @@ class Assembly:
             raise
         self._writer.close()
         boundary = secrets.token_hex(30)
-        answer = Answer(http, 200, [("Content-Type", f"multipart/mixed; boundary={boundary}")])
+        answer = self._answer(http, f"multipart/mixed; boundary={boundary}")
+        if self._script is not None:
+            self._out = self._script.out(self._out)
         metadata = _go_json({"uuid": self._job.xid, "out": self._out})
         answer.write(f'--{boundary}\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n'.encode())
         answer.write(metadata.encode("utf-8", "replace") + b"\n")
@@ -198,6 +221,8 @@ class Assembly:
             f"\r\n--{boundary}\r\nContent-Disposition: {disposition}\r\n"
             "Content-Type: application/octet-stream\r\n\r\n".encode()
         )
+        if self._script is not None:
+            self._script.archive_begins()
         for piece in pieces(archive.value()):
             answer.write(piece)
         answer.write(f"\r\n--{boundary}--\r\n".encode())
@@ -218,8 +243,14 @@ class Assembly:
             raise _Aborted
         if self._soft > MAX_SOFT_ERRORS:
             raise self._too_many()
-        stored = entry.bucket.objects.get(entry.name)
-        owner = stored.owner if stored is not None else self._objects.owner_of(entry.bucket, entry.name)
+        stored, owner = self._objects.locate(entry.bucket, entry.name)
+        if self._smap.troubled:
+            self._check_peer(entry, owner)
+        if self._script is not None:
+            wait = self._script.recovery(index)
+            if wait is not None:
+                self._recover(index, entry, stored, owner, wait)
+                return
         if owner == self._dt:
             self._local(entry, stored)
         else:
@@ -318,15 +349,29 @@ class Assembly:
             told = f"{entry.name}/{entry.archpath}" if entry.archpath else entry.name
             self._out.append(_out(entry, told, "", entry.provider, problem, size))
 
-    def _recover(self, index: int, entry: Entry, stored: store.Object | None, owner: int) -> None:
+    def _check_peer(self, entry: Entry, owner: int) -> None:
+        """An entry of a target that died, or is starting, ends the answer: at once, or after a while of silence."""
+        state, seconds = self._smap.state(owner)
+        if state == "well" or owner == self._dt:
+            return
+        if state == "dead" and seconds >= self._smap.death_notice / 2:
+            self._before_wait()
+            self._pause(self._cluster.max_wait)
+        uri = entry.bucket.uri
+        raise failure("neighbour", self._cluster, self._dt, peer=owner, uri=uri, name=entry.name)
+
+    def _recover(
+        self, index: int, entry: Entry, stored: store.Object | None, owner: int, wait: float | None = None
+    ) -> None:
         """The peer does not send: wait, then GET the whole object or member from it. Its range is not looked at."""
+        wait = self._cluster.max_wait if wait is None else wait
         self._before_wait()
-        self._pause(self._max_wait)
+        self._pause(wait)
         self._flush_at = 0.0  # a real wait is longer than the time between two flushes
         dt, peer = self._targets[self._dt], self._targets[owner]
         if self._recoveries >= MAX_RECOVERIES:
             text = f"timed out waiting for missing entry at index {index} [ {dt.name}, wid={quote(self._wid)}"
-            raise Failure(400, f"{self._job.name}: {text}, total-wait={self._max_wait:g}s ]", "errHole")
+            raise Failure(400, f"{self._job.name}: {text}, total-wait={wait:g}s ]", "errHole")
         self._recoveries += 1
         name = _with_archpath(entry.base, entry.archpath) if entry.archpath else entry.base
         try:
@@ -367,6 +412,9 @@ class _Buffer:
         self._parts: list[bytes | memoryview] = []
         self.write = self._parts.append
 
+    def size(self) -> int:
+        return sum(len(part) for part in self._parts)
+
     def value(self) -> bytes:
         return b"".join(self._parts)
 
@@ -405,9 +453,3 @@ def _out(entry: Entry, name: str, archpath: str, prov: str, problem: str, size: 
         item["opaque"] = entry.opaque
     item["size"] = size
     return item
-
-
-def path_of(bucket: store.Bucket | None, xid: str, wid: str, targets: int) -> str:
-    """Path of phase 1 and 2."""
-    middle = f"{bucket.name}/" if bucket else ""
-    return f"/v1/ml/moss/{middle}{xid}/{wid}/{targets}"

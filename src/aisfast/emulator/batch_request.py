@@ -7,10 +7,13 @@ import binascii
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aisfast.emulator import store
 from aisfast.emulator.errors import Failure, RangeNotSatisfiable, quote
+
+if TYPE_CHECKING:
+    from aisfast.emulator.script import Script
 
 _BAD_PATH = re.compile(r"(?:^|/)\.\.?(?:/|$)").search
 _TEXTS = frozenset(("objname", "bucket", "provider", "uname", "archpath", "opaque"))
@@ -65,6 +68,7 @@ class BatchRequest:
     mime: str
     continue_on_error: bool
     streaming: bool
+    script: Script | None = None  # faults planned for its answer
 
 
 def parse(body: bytes, objects: store.Store, default: store.Bucket | None) -> BatchRequest:
@@ -111,6 +115,12 @@ def parse(body: bytes, objects: store.Store, default: store.Bucket | None) -> Ba
     for bucket in buckets.values():
         objects.bucket(bucket.name, bucket.provider, bucket.namespace)
     return BatchRequest(body, entries, top.get("mime") or "", bool(top.get("coer")), bool(top.get("strm")))
+
+
+def path_of(bucket: store.Bucket | None, xid: str, wid: str, targets: int) -> str:
+    """Path of phase 1 and 2."""
+    middle = f"{bucket.name}/" if bucket else ""
+    return f"/v1/ml/moss/{middle}{xid}/{wid}/{targets}"
 
 
 def _entry(item: Any) -> tuple[Entry, str, str]:

@@ -12,8 +12,11 @@ import contextlib
 import selectors
 import socket
 import ssl
+import struct
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote
@@ -30,6 +33,8 @@ NOT_HTTP = (
 )
 NOT_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
 Headers = Iterable[tuple[str, str]]
 Handler = Callable[["Request"], None]
 
@@ -45,12 +50,35 @@ class Connection:
         self.sock = sock
         self.peer = peer  # "host:port", as errors name it
         self._buffer = bytearray()
+        self._write_limit: float | None = None
+        self._write_until = 0.0
+
+    def limit_writes(self, seconds: float | None) -> None:
+        """From now on the client has so long to take all that is sent; None: no such limit."""
+        self._write_limit = seconds
+        self.renew_write_limit()
+        if seconds is None:
+            self.sock.settimeout(IDLE)
+
+    def renew_write_limit(self) -> None:
+        if self._write_limit is not None:
+            self._write_until = time.monotonic() + self._write_limit
 
     def send(self, data: bytes | memoryview) -> None:
         try:
+            if self._write_limit is not None:
+                left = self._write_until - time.monotonic()
+                if left <= 0:
+                    raise ClientGone("too slow")
+                self.sock.settimeout(left)
             self.sock.sendall(data)
         except (OSError, ValueError) as error:
             raise ClientGone(str(error)) from None
+
+    def reset(self) -> ClientGone:
+        """Have the connection end in a reset instead of an end of file; the caller raises what this returns."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        return ClientGone("reset")
 
     def read_some(self) -> bytes:
         """Buffered bytes if there are any, else one read; b"" at the end."""
@@ -253,6 +281,14 @@ class Answer:
         self._out_size = self._held
         self._request.connection.send(data[:ready])
 
+    def break_off(self) -> None:
+        """Send everything so far, the last of it in a chunk that says it is longer: the connection is to be closed."""
+        data = b"".join(self._waiting)
+        self._waiting = []
+        self._waiting_size = 0
+        self.flush()
+        self._request.connection.send(b"%x\r\n" % (len(data) + CHUNK_BUFFER) + data)
+
     def finish(self) -> None:
         """The handler has returned: the rest of both buffers and the end of the body."""
         if not self._head_done:
@@ -312,26 +348,20 @@ class Listeners:
         self._selector = selectors.DefaultSelector()
         self._wake_out, self._wake_in = socket.socketpair()
         self._selector.register(self._wake_out, selectors.EVENT_READ, None)
-        self._sockets: list[socket.socket] = []
+        self._sockets: dict[int, tuple[socket.socket, Handler]] = {}  # by port
         self._lock = threading.Lock()
-        self._threads: dict[threading.Thread, socket.socket] = {}
+        self._threads: dict[threading.Thread, tuple[socket.socket, int]] = {}
         self._acceptor: threading.Thread | None = None
+        self._errands: deque[Callable[[], None]] = deque()
         self._stopping = False
 
     def listen(self, host: str, port: int, handler: Handler) -> int:
         """Open one listening socket; returns its port. Requests wait until `start`."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host, port))
-            sock.listen(512)
-            sock.setblocking(False)
-        except BaseException:
-            sock.close()
-            raise
-        self._sockets.append(sock)
-        self._selector.register(sock, selectors.EVENT_READ, handler)
-        return int(sock.getsockname()[1])
+        sock = _bound(host, port)
+        port = int(sock.getsockname()[1])
+        self._sockets[port] = sock, handler
+        self._open(port)
+        return port
 
     def start(self) -> None:
         acceptor = threading.Thread(target=self._accept, name="aisfast-emulator", daemon=True)
@@ -341,29 +371,80 @@ class Listeners:
     def stop(self) -> None:
         """Close everything and wait for every thread."""
         self._stopping = True
-        with contextlib.suppress(OSError):
-            self._wake_in.send(b"x")
+        self._wake()
         if self._acceptor is not None:
             self._acceptor.join()
-        with self._lock:
-            open_now = dict(self._threads)
-        for sock in open_now.values():
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket.shutdown: that one disturbs the reader
-        for thread in open_now:
+        for thread in self._hang_up():
             thread.join()
-        for sock in self._sockets:
+        for sock, _ in self._sockets.values():
             sock.close()
         self._wake_in.close()
         self._wake_out.close()
         self._selector.close()
 
+    def kill(self, port: int) -> None:
+        """As if the process behind this port had died: its connections end, new ones are refused. The port is kept."""
+
+        def run() -> None:
+            sock, handler = self._sockets[port]
+            self._selector.unregister(sock)
+            host = sock.getsockname()[0]
+            sock.close()
+            self._sockets[port] = _bound(host, port), handler
+            self._hang_up(port)
+
+        self._by_acceptor(run)
+
+    def revive(self, port: int) -> None:
+        """Listen again."""
+        self._by_acceptor(lambda: self._open(port))
+
+    def _open(self, port: int) -> None:
+        sock, handler = self._sockets[port]
+        sock.listen(512)
+        self._selector.register(sock, selectors.EVENT_READ, (handler, port))
+
+    def _by_acceptor(self, errand: Callable[[], None]) -> None:
+        """Have the acceptor do it, so that nothing is accepted meanwhile."""
+        done = threading.Event()
+        failed: list[OSError] = []
+
+        def run() -> None:
+            try:
+                errand()
+            except OSError as error:
+                failed.append(error)
+            done.set()
+
+        self._errands.append(run)
+        self._wake()
+        while not done.wait(0.05) and not self._stopping:
+            pass
+        if failed:
+            raise failed[0]
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wake_in.send(b"x")
+
+    def _hang_up(self, port: int | None = None) -> list[threading.Thread]:
+        """End the connections of one port, or all; returns their threads."""
+        with self._lock:
+            ended = {thread: sock for thread, (sock, on) in self._threads.items() if port in (None, on)}
+        for sock in ended.values():
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket.shutdown: that one disturbs the reader
+        return list(ended)
+
     def _accept(self) -> None:
         while not self._stopping:
             for key, _ in self._selector.select():
-                handler = key.data
-                if handler is None:
-                    return
+                if key.data is None:
+                    self._wake_out.recv(1)
+                    while self._errands:
+                        self._errands.popleft()()
+                    break  # what select() found may be closed now
+                handler, port = key.data
                 try:
                     sock, address = key.fileobj.accept()  # type: ignore[union-attr]
                 except OSError:
@@ -373,15 +454,15 @@ class Listeners:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 thread = threading.Thread(
                     target=self._serve,
-                    args=(sock, f"{address[0]}:{address[1]}", handler),
+                    args=(sock, port, f"{address[0]}:{address[1]}", handler),
                     name="aisfast-emulator-connection",
                 )
                 thread.daemon = True
                 with self._lock:
-                    self._threads[thread] = sock
+                    self._threads[thread] = sock, port
                 thread.start()
 
-    def _serve(self, sock: socket.socket, peer: str, handler: Handler) -> None:
+    def _serve(self, sock: socket.socket, port: int, peer: str, handler: Handler) -> None:
         try:
             if self._context is not None:
                 first = sock.recv(1, socket.MSG_PEEK)
@@ -391,7 +472,7 @@ class Listeners:
                     return
                 sock = self._context.wrap_socket(sock, server_side=True)
                 with self._lock:
-                    self._threads[threading.current_thread()] = sock
+                    self._threads[threading.current_thread()] = sock, port
             serve(Connection(sock, peer), handler)
         except (ClientGone, OSError):
             pass
@@ -399,6 +480,19 @@ class Listeners:
             with self._lock:
                 self._threads.pop(threading.current_thread(), None)
                 sock.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that holds the port; until it listens, connections to it are refused."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def serve(connection: Connection, handler: Handler) -> None:

@@ -93,9 +93,9 @@ def _entries(
                 seen_dir = folder
                 yield {"name": folder, "flags": DIRECTORY}
             continue
-        stored = bucket.objects.get(name)
+        stored = bucket.store.locate(bucket, name)[0]
         if stored is None:
-            continue  # deleted meanwhile
+            continue  # deleted meanwhile, or out of reach
         members = _members(stored) if expand else None
         if name > token:
             yield _entry(stored, wanted, targets, PRESENT | (IS_ARCHIVE if members is not None else 0))

@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import quote as url_quote
 from urllib.parse import urlencode
 
-from aisfast.emulator import batch, batch_request, listing, shards, store
+from aisfast.emulator import batch_request, listing, shards, store
 from aisfast.emulator.errors import Failure
 from aisfast.emulator.httpd import Request, html_escape
 from aisfast.emulator.node import BaseNode, bucket_key, check_query
+from aisfast.emulator.refusals import failure
 
 _SPECIAL = "%?# +"  # a path with one of these makes the server encode the whole query anew
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -132,8 +133,10 @@ class Proxy(BaseNode):
     def _objects(self, request: Request) -> None:
         bucket_name, name = self.object_path(request)
         bucket = self.bucket(request, bucket_name)
-        stored = bucket.objects.get(name)
-        owner = stored.owner if stored else self.cluster.store.owner_of(bucket, name)
+        owner = self.cluster.store.locate(bucket, name)[1]
+        script = self.cluster.faults.for_object("proxy", request.method, bucket, owner, name)
+        if script is not None and script.before_head("proxy", request, bucket):
+            return
         if request.method == "OPTIONS":
             request.reply(200, headers=[("Allow", "DELETE, GET, HEAD, POST, PUT")])
             return
@@ -174,26 +177,35 @@ class Proxy(BaseNode):
             raise Failure(400, f"invalid 'coloc={coloc}' (expecting 0, 1, or 2)")
         default = self.bucket(request, parts[1]) if len(parts) == 2 else None
         asked = batch_request.parse(request.body(), self.cluster.store, default)
-        targets = self.cluster.smap.targets
-        chosen = self.cluster.next_dt
-        self.cluster.next_dt = None
-        if chosen is None:
-            chosen = self._most_entries(asked) if coloc else self.cluster.random.randrange(len(targets))
-        wid = f"{self.node.id[:7]}-{self.cluster.new_id(5)}"
+        cluster = self.cluster
+        present = cluster.smap.present()
+        if not present:
+            raise Failure(400, "no storage targets in the cluster", "ErrNoNodes")
+        chosen, cluster.next_dt = cluster.next_dt, None
+        if chosen not in present:
+            chosen = self._most_entries(asked) if coloc else present[cluster.random.randrange(len(present))]
+        wid = f"{self.node.id[:7]}-{cluster.new_id(5)}"
+        bucket = default or asked.entries[0].bucket
+        asked.script = cluster.faults.for_batch(bucket, chosen, asked.entries, asked.streaming)
+        if asked.script is not None and asked.script.before_head("proxy", request, default, wid):
+            return
+        state, seconds = cluster.smap.state(chosen)
+        if state != "well":
+            kind = "refused" if state == "dead" else "not-ready" if seconds < cluster.smap.settle / 2 else "map"
+            raise failure(kind, cluster, chosen, request, default, wid)
         try:
             shards.output_format(asked.mime)
-            job = self.cluster.jobs[chosen].reserve(default, wid, asked)
+            job = cluster.jobs[chosen].reserve(default, wid, asked)
         except Failure as error:
-            path = batch.path_of(default, "noxid", wid, len(targets))
-            raise error.on_leg("POST", path, self.node.name, targets[chosen].name) from None
-        self._redirect(request, chosen, batch.path_of(default, job.xid, wid, len(targets)), 307)
+            path = batch_request.path_of(default, "noxid", wid, len(present))
+            raise error.on_leg("POST", path, self.node.name, cluster.smap.targets[chosen].name) from None
+        self._redirect(request, chosen, batch_request.path_of(default, job.xid, wid, len(present)), 307)
 
     def _most_entries(self, asked: batch_request.BatchRequest) -> int:
         counts = [0] * len(self.cluster.smap.targets)
         best, most = 0, 0
         for entry in asked.entries:
-            stored = entry.bucket.objects.get(entry.name)
-            owner = stored.owner if stored else self.cluster.store.owner_of(entry.bucket, entry.name)
+            owner = self.cluster.store.locate(entry.bucket, entry.name)[1]
             counts[owner] += 1
             if counts[owner] > most:
                 best, most = owner, counts[owner]

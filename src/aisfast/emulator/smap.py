@@ -1,8 +1,13 @@
-"""The cluster's nodes and the choice of the target that owns an object (highest random weight over xxhash64)."""
+"""The cluster's nodes, which of them are well, and the choice of the target that owns an object.
+
+The owner has the highest random weight over xxhash64 among the targets in the map. A target that dies stays in the map
+until its death is noticed; one that comes back is in it at once, but takes a while until it answers.
+"""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -55,31 +60,92 @@ class Node:
 
 
 class Smap:
-    """The cluster map: one proxy and its targets."""
+    """The cluster map: one proxy and its targets.
+
+    Attributes:
+        targets: All targets there ever were; an index names one of them for good.
+        troubled: Those that are not well: index → state and time of its beginning. Empty as long as all are.
+        death_notice: Seconds from a target's death until the map loses it.
+        settle: Seconds from a target's return until it answers.
+    """
 
     def __init__(self, targets: int, rng: random.Random, first_port: int, scheme: str):
         self.proxy = _node("proxy", rng, first_port, scheme)
         self.targets = [_node("target", rng, first_port + 1 + i, scheme) for i in range(targets)]
         self.uuid = "".join(rng.choices(_LETTERS, k=9))
         self.created = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        self.death_notice = 0.5
+        self.settle = 0.2
+        self.troubled: dict[int, tuple[str, float]] = {}
+        self._all = list(range(targets))
+        self._version = targets + 1
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        self.present()
+        return self._version
+
+    def __str__(self) -> str:
+        """As texts name it."""
+        return f"Smap v{self.version}[{self.uuid}, {self.proxy.name}, t={len(self.present())}, p=1]"
+
+    def state(self, index: int) -> tuple[str, float]:
+        """Whether it is "well", "dead" (and in the map), "gone" (from the map) or "starting"; for how many seconds."""
+        if index not in self.troubled:
+            return "well", 0.0
+        now = time.monotonic()
+        with self._lock:
+            state, since = self.troubled.get(index, ("well", now))
+            if state == "dead" and now - since >= self.death_notice:
+                state = "gone"
+                self.troubled[index] = state, since
+                self._version += 1
+            elif state == "starting" and now - since >= self.settle:
+                state = "well"
+                del self.troubled[index]
+        return state, now - since
+
+    def present(self) -> list[int]:
+        """Indices of the targets in the map."""
+        if not self.troubled:
+            return self._all
+        return [index for index in self._all if self.state(index)[0] != "gone"]
+
+    def kill(self, index: int) -> None:
+        """A target is dead from now on."""
+        if self.state(index)[0] in ("dead", "gone"):
+            raise ValueError(f"target {index} is dead already")
+        with self._lock:
+            self.troubled[index] = "dead", time.monotonic()
+
+    def restore(self, index: int) -> None:
+        """A dead target is starting again."""
+        if self.state(index)[0] not in ("dead", "gone"):
+            raise ValueError(f"target {index} is not dead")
+        with self._lock:
+            self._version += 1
+            self.troubled[index] = "starting", time.monotonic()
 
     def owner(self, uname: str) -> int:
         """Index of the target that owns the object `<provider>/<namespace>/<bucket>/<name>`."""
-        if len(self.targets) == 1:
-            return 0
+        present = self.present()
+        if len(present) <= 1:
+            return present[0] if present else 0
         digest = xxhash64(uname.encode("utf-8", "replace"), SEED)
-        weights = [_mix(target.digest ^ digest) for target in self.targets]
-        return weights.index(max(weights))
+        weights = [_mix(self.targets[index].digest ^ digest) for index in present]
+        return present[weights.index(max(weights))]
 
     def document(self) -> dict[str, Any]:
         proxy = self.proxy.document()
+        targets = [self.targets[index] for index in self.present()]
         return {
-            "version": str(len(self.targets) + 1),
+            "version": str(self.version),
             "uuid": self.uuid,
             "creation_time": self.created,
             "proxy_si": proxy,
             "pmap": {self.proxy.id: proxy},
-            "tmap": {target.id: target.document() for target in self.targets},
+            "tmap": {target.id: target.document() for target in targets},
         }
 
 

@@ -14,14 +14,14 @@ import threading
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from aisfast.emulator import shards
 from aisfast.emulator.errors import BucketNotFound, Failure, NotFound
-from aisfast.emulator.smap import GLOBAL_NAMESPACE
+from aisfast.emulator.smap import GLOBAL_NAMESPACE, Smap
 
 PROVIDERS = {"ais": "ais", "aws": "s3", "gcp": "gs", "azure": "az", "oci": "oc"}  # name → scheme in texts
 ALIASES = {"": "ais", "s3": "aws", "gs": "gcp", "az": "azure", "oc": "oci"}
@@ -189,23 +189,32 @@ class Store:
 
     Args:
         directory: Where objects live as files, or None for memory.
-        owner: Index of the target that owns an object, from its uname.
+        smap: Says which target owns an object, and which ones are there.
     """
 
-    def __init__(self, directory: str | os.PathLike[str] | None, owner: Callable[[str], int]):
+    def __init__(self, directory: str | os.PathLike[str] | None, smap: Smap):
         self.dir = Path(directory) if directory is not None else None
         self.buckets: dict[tuple[str, str, str], Bucket] = {}
-        self._owner = owner
+        self._smap = smap
         self._placed: dict[str, int] = {}
         self.lock = threading.Lock()
         self._shards: OrderedDict[Object, shards.Shard] = OrderedDict()
         self._shard_bytes = 0
 
     def owner_of(self, bucket: Bucket, name: str) -> int:
-        """Index of the target that owns an object, there or not."""
+        """Index of the target that owns an object, there or not: one that is in the map."""
         uname = bucket.uname + name
         placed = self._placed.get(uname) if self._placed else None
-        return self._owner(uname) if placed is None else placed
+        if placed is None or self._smap.state(placed)[0] == "gone":
+            return self._smap.owner(uname)
+        return placed
+
+    def locate(self, bucket: Bucket, name: str) -> tuple[Object | None, int]:
+        """The object and its target; None and who would own it, if it is not there, or its target not in the map."""
+        stored = bucket.objects.get(name)
+        if stored is None or (self._smap.troubled and self._smap.state(stored.owner)[0] == "gone"):
+            return None, self.owner_of(bucket, name)
+        return stored, stored.owner
 
     def place(self, bucket: Bucket, name: str, target: int) -> None:
         self._placed[bucket.uname + name] = target
@@ -293,7 +302,7 @@ class Store:
 
 def find(bucket: Bucket, name: str, node: str) -> Object:
     """The object, or NotFound as the target `node` would word it."""
-    stored = bucket.objects.get(name)
+    stored = bucket.store.locate(bucket, name)[0]
     if stored is None:
         raise NotFound(f"{node}: {bucket.uri}/{name}")
     return stored

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 BLOCK = 512
@@ -21,6 +21,9 @@ _ZEROS = bytes(BLOCK)
 _MODE_UID_GID = b"0000644\0" + b"0000000\0" * 2
 _USTAR = b"ustar\x0000"
 _DEVICES = b"0000000\0" * 2
+
+
+Write = Callable[[bytes | memoryview], None]
 
 
 class Sink(Protocol):
@@ -117,8 +120,12 @@ class TarWriter:
     content_type = "application/x-tar"
 
     def __init__(self, sink: Sink):
-        self._write = sink.write
+        self._write: Write = sink.write
         self.broken = 0  # payload bytes that the last member still lacks
+
+    def intercept(self, wrap: Callable[[Write], Write]) -> None:
+        """Have all bytes of the TAR pass through another function first."""
+        self._write = wrap(self._write)
 
     def member(self, name: str, size: int, mtime: int, pieces: Iterable[bytes | memoryview]) -> None:
         """Write one member. Fewer payload bytes than `size` break the archive: nothing can follow."""

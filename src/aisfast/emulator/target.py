@@ -77,20 +77,12 @@ class Target(BaseNode):
         body = request.body()
         job, asked = self.cluster.jobs[self.index].claim(xid, wid)
         if body != asked.body:  # the target reads the body again and does not compare
+            script = asked.script
             asked = batch_request.parse(body, self.cluster.store, job.bucket)
+            asked.script = script
         output = shards.output_format(asked.mime)
-        cluster = self.cluster
-        assembly = batch.Assembly(
-            asked,
-            job,
-            self.index,
-            cluster.smap.targets,
-            cluster.store,
-            cluster.tail_delay,
-            cluster.max_wait,
-            cluster.pause,
-        )
-        assembly.answer(request, wid, output)
+        if asked.script is None or not asked.script.before_head("target", request, job.bucket, wid, job):
+            batch.Assembly(asked, job, self.index, self.cluster).answer(request, wid, output)
 
     # -- objects
 
@@ -101,6 +93,9 @@ class Target(BaseNode):
             who = f"{method} {request.path} from {request.connection.peer}"
             raise Failure(400, f"{self.node.name}: {who} is expected to be redirected")
         bucket = self.cluster.store.bucket(bucket_name, *bucket_key(request))
+        script = self.cluster.faults.for_object("target", method, bucket, self.index, name)
+        if script is not None and script.before_head("target", request, bucket):
+            return
         if method == "GET":
             self._get(request, store.find(bucket, name, self.node.name))
         elif method == "HEAD":
