@@ -2,7 +2,7 @@
 
 A `Block` owns memory that payload is received into. Whoever points into it (an item, a span, a view of one) holds a
 reference to the Block; with the last reference the memory returns to the pool and may be filled anew. So memory that
-somebody can see is never rewritten, and a view stays valid for as long as it is held: nothing else has to be kept alive.
+somebody can see is never rewritten, and a view stays valid for as long as it is held: nothing else need be kept alive.
 
 The pool exists because fresh memory is dear: a page fault per 4 KiB costs more than receiving the bytes. It keeps a
 bounded number of idle bytes, newest first (they are the ones in the caches).
@@ -82,7 +82,7 @@ cdef class Block:
             give_back(self.data, self.capacity)
 
     cdef int grow(self, Py_ssize_t at_least) except -1:
-        """Make room for `at_least` bytes. Moves the memory: only for the one who fills it, before anything is exported."""
+        """Make room for `at_least` bytes. Moves the memory: for the one who fills it, before anything is exported."""
         cdef uint8_t *data
         if at_least <= self.capacity:
             return 0

@@ -30,7 +30,7 @@ cdef class Multipart:
     cdef readonly bytes boundary
     cdef bytes opening          # delimiter line that begins part 1
     cdef bytes delimiter        # between the parts
-    cdef readonly bytes closing # after part 2
+    cdef readonly bytes closing  # after part 2
     cdef int phase
     cdef Py_ssize_t matched     # bytes of the delimiter at hand that came
     cdef bytearray held         # what came of the headers or metadata at hand

@@ -14,7 +14,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memmove, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove
 
 from aisfast.errors import LimitError, WireError
 from aisfast.settings import MAX_CHUNK_LINE, MAX_HEAD, MAX_METADATA, MAX_PAX
@@ -90,10 +90,11 @@ cpdef Head parse_head(object data):
     lines = text.split("\r\n")
     status = lines[0]
     # HTTP/1.x SP 3DIGIT [SP reason]
-    if len(status) < 12 or status[7] not in "01" or status[8] != " " or not (status[9:12].isdigit() and status[9:12].isascii()) \
+    code = status[9:12]
+    if len(status) < 12 or status[7] not in "01" or status[8] != " " or not (code.isdigit() and code.isascii()) \
             or (len(status) > 12 and status[12] != " "):
         raise _head_error(0, "an HTTP/1.x status line", repr(status[:32]))
-    head.status = int(status[9:12])
+    head.status = int(code)
     head.reason = status[13:]
     headers = head.headers = {}
     at = len(status) + 2
@@ -320,8 +321,9 @@ cdef class Framing:
         """The exception for the fault."""
         expected, found = _FRAMING_FAULTS[self.fault]
         cls = LimitError if self.fault in (SIZE_TOO_LARGE, LONG_SIZE_LINE, LONG_TRAILERS) else WireError
-        return cls(0, f"the answer's chunked coding is damaged at byte {self.offset}: expected {expected}, found {found}",
-                   layer="http", offset=self.offset, expected=expected, found=found)
+        where = f"the answer's chunked coding is damaged at byte {self.offset}"
+        return cls(0, f"{where}: expected {expected}, found {found}", layer="http", offset=self.offset, expected=expected,
+                   found=found)
 
     def feed(self, data) -> bytes:
         """The payload bytes in the next read.
@@ -360,7 +362,7 @@ def boundary_of(content_type: str) -> bytes:
         WireError: It has none, or one that RFC 2046 does not allow.
     Source: RFC 2046 section 5.1.1, RFC 9110 section 5.6.6 (parameters, quoted or not).
     """
-    kind, _, rest = content_type.partition(";")
+    rest = content_type.partition(";")[2]
     boundary = None
     while rest:
         name, _, rest = rest.strip(" \t;").partition("=")
@@ -377,9 +379,10 @@ def boundary_of(content_type: str) -> bytes:
         if name.strip(" \t").lower() == "boundary":
             boundary = value
             break
-    if not boundary or len(boundary) > 70 or not boundary.isascii() or not boundary.isprintable() or boundary.endswith(" "):
-        raise WireError(0, f"the answer's content type {content_type[:120]!r} has no usable boundary", layer="multipart",
-                        offset=0, expected="boundary=...", found=content_type[:120])
+    if not boundary or len(boundary) > 70 or boundary.endswith(" ") or not boundary.isascii() \
+            or not boundary.isprintable():
+        raise WireError(0, f"the answer's content type {content_type[:120]!r} has no usable boundary",
+                        layer="multipart", offset=0, expected="boundary=...", found=content_type[:120])
     return boundary.encode("ascii")
 
 
@@ -403,7 +406,8 @@ cdef class Multipart:
 
     cdef object failure(self, str expected, object found):
         self.phase = REFUSED
-        return WireError(0, f"the multipart answer is damaged near byte {self.offset}: expected {expected}, found {found!r}",
+        where = f"the multipart answer is damaged near byte {self.offset}"
+        return WireError(0, f"{where}: expected {expected}, found {found!r}",
                          layer="multipart", offset=self.offset, expected=expected, found=repr(found))
 
     cdef Py_ssize_t take(self, const uint8_t *p, Py_ssize_t n) except -1:
@@ -441,7 +445,7 @@ cdef class Multipart:
         return at
 
     cdef Py_ssize_t gather(self, const uint8_t *p, Py_ssize_t n, bytes end, Py_ssize_t limit) except -2:
-        """Take bytes up to and with `end` into `held`, which then lacks it; how many, or -1: all of them, and more are needed."""
+        """Take bytes up to `end` into `held`, and past it; how many, or -1: all of them, and more are needed."""
         cdef Py_ssize_t before = len(self.held), size = len(end), at
         cdef Py_ssize_t run = min(n, limit + size - before)
         self.held += p[:run]
@@ -540,7 +544,7 @@ cdef uint32_t header_sum(const uint8_t *p) noexcept nogil:
 
 
 cdef int64_t tar_number(const uint8_t *p, int n) noexcept nogil:
-    """A number field: octal with leading or trailing spaces and NULs, or base-256. -1 if it is none, negative or too large."""
+    """A number field: octal with leading or trailing spaces and NULs, or base-256. -1: none, negative or too large."""
     cdef int i = 0
     cdef int64_t value = 0
     if p[0] & 0x80:                     # base-256, big-endian, two's complement in the lower bits
@@ -578,10 +582,10 @@ cdef bint all_zero(const uint8_t *p) noexcept nogil:
 cdef class TarReader:
     """TAR headers at any split: USTAR with prefix, PAX, GNU long names, base-256.
 
-    The caller passes over a member's payload itself (`size` bytes) and then calls `payload_done`. Every header's checksum
-    is verified. Directories, links, devices and volume labels are skipped; sparse and multi-volume members are refused,
-    since their payload is not what the file holds.
-    Source: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Basic Tar Format".
+    The caller passes over a member's payload itself (`size` bytes) and then calls `payload_done`. Every header's
+    checksum is verified. Directories, links, devices and volume labels are skipped; sparse and multi-volume members are
+    refused, since their payload is not what the file holds.
+    Source: POSIX.1-2017 pax, "ustar Interchange Format", "pax Interchange Format"; GNU tar manual, "Basic Tar Format".
     """
 
     def __cinit__(self, int64_t max_entry=NO_LIMIT):
@@ -680,7 +684,7 @@ cdef class TarReader:
         if kind == c"x" or kind == c"g" or kind == c"L" or kind == c"K":
             if size > PAX_LIMIT:
                 self.state = BROKEN
-                raise LimitError(0, f"a TAR extension header of {size} bytes at byte {self.offset} is over the limit of {PAX_LIMIT}",
+                raise LimitError(0, f"a TAR extension header of {size} bytes at byte {self.offset} is over {PAX_LIMIT}",
                                  layer="tar", offset=self.offset, expected=f"at most {PAX_LIMIT}", found=str(size))
             self.gathering = kind
             self.text = bytearray()
@@ -719,7 +723,7 @@ cdef class TarReader:
             if size > self.max_entry:
                 self.state = BROKEN
                 raise LimitError(
-                    0, f"member {self._text_name()!r} of {size} bytes is over the limit of {self.max_entry} bytes for one entry",
+                    0, f"member {self._text_name()!r} of {size} bytes is over the limit of {self.max_entry} an entry",
                     layer="tar", offset=self.offset, expected=f"at most {self.max_entry}", found=str(size),
                     entry=self._text_name(), remedy="raise Policy(max_entry=...) or ask for ranges of it")
             self.size = size
@@ -784,7 +788,7 @@ cdef class TarReader:
         return 0
 
     def feed(self, data) -> list:
-        """Events of the next bytes: ("member", name, size), ("data", some of its payload), ("end",) at the two zero blocks.
+        """Events of the next bytes: ("member", name, size), ("data", some of its payload), ("end",) at two zero blocks.
 
         What follows the two zero blocks is not looked at.
 
@@ -810,7 +814,8 @@ cdef class TarReader:
             event = self.next(p + at, n - at)
             at += self.used
             if event == TAR_MEMBER:
-                events.append(("member", PyBytes_FromStringAndSize(<const char *> self.name, self.name_size), self.size))
+                name = PyBytes_FromStringAndSize(<const char *> self.name, self.name_size)
+                events.append(("member", name, self.size))
                 self.payload_left = self.size
             elif event == TAR_END:
                 events.append(("end",))

@@ -1,12 +1,12 @@
 # cython: nonecheck=True
 """What was asked for against what came: verifies every entry, places its payload, and knows when a batch is whole.
 
-No socket and no clock: a shell (`transport.py`) moves the bytes and reports what happened. Everything is decided here, so
-it can be tested without a network.
+No socket and no clock: a shell (`transport.py`) moves the bytes and reports what happened. Everything is decided here,
+so it can be tested without a network.
 
     sent, on_head                       the request went out, a 200 has come
     get_buffer, then commit             a read; or on_eof, on_error
-    take, fill                          what is complete; nothing when more reads are needed, an exception when none will help
+    take, fill                          what is complete; nothing if more reads are needed; an exception if none help
     leftover                            the batch is whole: what follows it is nobody's wait
 
 An entry is verified when a member stands at its position, under one of the names it may have, with a right header
@@ -31,8 +31,8 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from aisfast._blocks cimport Block, span, take_block
-from aisfast._decode cimport TAR_END, TAR_MEMBER, TAR_NEED, Framing, Head, Multipart, TarReader
-from aisfast._items cimport Item, MossOut, make_item, make_moss_out
+from aisfast._decode cimport TAR_END, TAR_MEMBER, Framing, Head, Multipart, TarReader
+from aisfast._items cimport make_item, make_moss_out
 from aisfast._request cimport Entries, Place
 
 from base64 import b64decode
@@ -54,7 +54,7 @@ cdef enum:
     # bytes
     READ_SIZE = 0x40000         # most a read into the buffer may bring
     DIRECT_READ = 0x100000      # the same, straight into a payload
-    STAGING = 0x40000           # the buffer of PAIRS and COLUMNS: payloads are copied out of it while it is in the caches
+    STAGING = 0x40000           # the buffer of PAIRS and COLUMNS: payloads are copied out while they are in the caches
     DIRECT = 0x10000            # a payload with so much missing is read straight into its place
     ARENA = 0x80000             # a block of ITEMS
     OWN_BLOCK = 0x20000         # an item larger than this that does not fit in its arena gets a block of its own
@@ -155,7 +155,7 @@ cdef class Delivery:
     """
 
     def __cinit__(self, Entries entries not None, int form, *, bint streaming, bint only_obj_name,
-                 bint missing_raises, int64_t max_entry, make_rest, into=None, int64_t expected=0):
+                  bint missing_raises, int64_t max_entry, make_rest, into=None, int64_t expected=0):
         self.entries = entries
         self.count = entries.count
         self.form = form
@@ -207,14 +207,15 @@ cdef class Delivery:
         else:
             self.state = PROLOGUE
             expected = "multipart/mixed"
-            good = kind.startswith("multipart/") or (framing.done and not kind)     # a job that stopped sends an empty 200
+            good = kind.startswith("multipart/") or (framing.done and not kind)     # a stopped job's empty 200
         if not good:
             raise self.damage("http", "the answer's content type", expected, kind or "none")
         coding = head.headers.get("content-encoding", "identity")
         if coding != "identity":
             raise self.damage("http", "the answer's content encoding", "none: none was offered", coding)
         if not self.streaming and kind:
-            self.multipart = Multipart(boundary_of(head.headers["content-type"]), min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * self.count))
+            most = min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * self.count)
+            self.multipart = Multipart(boundary_of(head.headers["content-type"]), most)
         if framing.done:
             self.ended = CLEAN
 
@@ -269,7 +270,8 @@ cdef class Delivery:
         if self.ended == OPEN:
             self.ended = CLEAN if self.framing.at_close else LOST
             self.error = AISConnectionError(
-                0, "the connection ended before the answer did", self.url, remedy="the server or the network broke off: ask again")
+                0, "the connection ended before the answer did", self.url,
+                remedy="the server or the network broke off: ask again")
             self.hold_back()
 
     def on_error(self, error) -> None:
@@ -280,8 +282,8 @@ cdef class Delivery:
             self.hold_back()
 
     cdef int hold_back(self) except -1:
-        """Hold back the last bytes, which may be the closing delimiter. Once no more come: if they do not end in it, what
-        looks like the beginning of one; the bytes before that are the archive's."""
+        """Hold back the last bytes, which may be the closing delimiter. Once no more come: if they do not end in it,
+        what looks like the beginning of one; the bytes before that are the archive's."""
         cdef Py_ssize_t n
         if self.multipart is None or not self.multipart.at_archive:
             return 0
@@ -383,7 +385,7 @@ cdef class Delivery:
             return make_item(self.entries, i, owner, owner.data, self.size, self.err_msg)
         return make_item(self.entries, i, self.buffer, self.buffer.data + self.pos - self.size, self.size, self.err_msg)
 
-    # ------------------------------------------------------------------------------------------------------- the machine
+    # ------------------------------------------------------------------------------------------------------ the machine
 
     cdef Py_ssize_t limit(self) noexcept:
         """End, in the buffer, of what certainly belongs to the archive."""
@@ -391,7 +393,8 @@ cdef class Delivery:
         return at if at > self.pos else self.pos
 
     cdef int advance(self) except -1:
-        """Go on to the end of the entry at hand: 1, or 0 if more bytes are needed. Its payload ends at `pos`, or is gathered."""
+        """Go on to the end of the entry at hand: 1, or 0: more bytes are needed. Its payload ends at `pos`, or is
+        gathered elsewhere."""
         cdef Py_ssize_t run
         cdef int event
         if self.state < HEADER:
@@ -444,7 +447,7 @@ cdef class Delivery:
         if self.ended == LOST:
             raise self.incomplete(self.in_context(self.error))
         if self.multipart is not None and self.held != PyBytes_GET_SIZE(self.multipart.closing):
-            raise self.incomplete(self.damage("multipart", "the end of the answer", "the closing delimiter", "something else"))
+            raise self.incomplete(self.damage("multipart", "the end of the answer", "the closing delimiter", "another"))
         if self.state == PAYLOAD:
             found = f"{self.filled if self.dest != NULL else self.limit() - self.pos} of its {self.size} bytes"
         else:
@@ -552,7 +555,8 @@ cdef class Delivery:
         self.err_msg = None
         if self.is_named(name, n, False):
             if reported is not None:
-                raise self.damage("batch", "the member of an entry that is reported missing", "__404__/...", name[:min(n, 200)])
+                raise self.damage(
+                    "batch", "the member of an entry that is reported missing", "__404__/...", name[:min(n, 200)])
             if length > 0 and self.size != length:
                 raise self.damage(
                     "batch", "a byte range came with the wrong length (the server's recovery sends the whole object)",
@@ -658,8 +662,8 @@ cdef class Delivery:
         found = found if isinstance(found, str) else repr(found)
         return WireError(
             0, f"{what}: expected {expected}, found {found[:300]}; at {entry}", self.url, layer=layer,
-            offset=self.tar.offset if layer in ("tar", "batch") else -1, expected=str(expected), found=found[:300], entry=entry,
-            remedy=REMEDIES.get(layer, REMEDY))
+            offset=self.tar.offset if layer in ("tar", "batch") else -1, expected=str(expected), found=found[:300],
+            entry=entry, remedy=REMEDIES.get(layer, REMEDY))
 
     cdef object in_context(self, object error):
         """A decoder's or the connection's error, with the entry and the place it happened at."""
@@ -677,8 +681,8 @@ cdef class Delivery:
         error = IncompleteBatchError(
             0, f"the batch is incomplete: {self.index} of {self.count} entries came, the first that did not is "
             f"{self.entries.describe(self.index)}: {cause.message}", self.url,
-            remedy="error.rest() is a batch of what is missing", requested=self.count, received=self.index, missing=missing,
-            attempts=self.attempts, _rest=self.make_rest(self.entries.subset(missing)))
+            remedy="error.rest() is a batch of what is missing", requested=self.count, received=self.index,
+            missing=missing, attempts=self.attempts, _rest=self.make_rest(self.entries.subset(missing)))
         error.__cause__ = cause
         return error
 
@@ -708,7 +712,7 @@ cdef class Results:
     def __next__(self):
         cdef object item, call = self.call      # another thread may close us in between
         if self.busy:
-            raise RuntimeError("these results are being read by another thread: a batch belongs to one thread at a time")
+            raise RuntimeError("another thread is reading these results: a batch belongs to one thread at a time")
         if call is None:
             raise StopIteration
         self.busy = True

@@ -1,11 +1,11 @@
 # cython: nonecheck=True
-"""What is handed out: `Item` (a slice of received memory and what was asked for) and `MossOut` (the official SDK's record)."""
+"""What is handed out: `Item` (a slice of received memory, and what was asked for), `MossOut` (the official record)."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
-from base64 import b64encode, urlsafe_b64decode
+from base64 import urlsafe_b64decode
 
 from aisfast._blocks cimport Span, fill_view
 from aisfast._request cimport Entries, Place
@@ -19,9 +19,9 @@ from aisfast.errors import ErrObjNotFound
 cdef class Item:
     """One delivered entry. Its payload is a slice of the memory it was received into: no copy was made.
 
-    The item is a read-only buffer of its payload: `memoryview(item)`, `numpy.frombuffer(item, "u1")`, `hashlib.sha256(item)`,
-    `file.write(item)` take it as it is. A view stays valid for as long as it is held. It may keep a block of up to 1 MiB
-    alive with it: to keep few items out of many, take `tobytes()`.
+    The item is a read-only buffer of its payload: `memoryview(item)`, `numpy.frombuffer(item, "u1")`,
+    `file.write(item)`, `hashlib.sha256(item)` take it as it is. A view stays valid for as long as it is held. It may keep
+    a block of up to 1 MiB alive with it: to keep few items out of many, take `tobytes()`.
 
     Attributes:
         index: Position in the request.
@@ -111,7 +111,8 @@ cdef class Item:
 
     def __repr__(self):
         state = f"{self.length} bytes" if self.err_msg is None else f"missing: {self.err_msg}"
-        return f"<Item {self.entries.describe(self.row).replace('entry ' + str(self.row), str(self.index), 1)}: {state}>"
+        described = self.entries.describe(self.row).partition(" (")[2]
+        return f"<Item {self.index} ({described}: {state}>"
 
 
 cdef uint8_t[1] NOTHING     # what the view of an empty payload points at

@@ -230,7 +230,8 @@ cdef class Place:
 cdef class Entries:
     """The entries of one batch, as columns, in order.
 
-    One that was handed to a call is `frozen`: its owner copies it before the next change, so that a call keeps what it asked.
+    One that was handed to a call is `frozen`: its owner copies it before the next change, so that a call keeps what it
+    asked for.
     """
 
     def __cinit__(self):
@@ -381,7 +382,8 @@ cdef class Entries:
         if not 0 <= i < self.count:
             raise IndexError(f"no entry {i} in a batch of {self.count}")
         place = self.place_of(i)
-        text = "/".join([part for part in (place.bucket or place.uname or self.bucket, self.names[i], self.archpath(i)) if part])
+        bucket = place.bucket or place.uname or self.bucket
+        text = "/".join([part for part in (bucket, self.names[i], self.archpath(i)) if part])
         if len(text) > 300:
             text = f"{text[:200]}...{text[len(text) - 80:]}"
         if self.rows[i].length:
@@ -444,7 +446,7 @@ cdef class Entries:
 
     @staticmethod
     def of_models(models) -> Entries:
-        """Entries from a list of `MossIn`-like objects (attributes obj_name, bck, provider, uname, opaque, archpath, start, length).
+        """Entries from a list of objects with the attributes of a `MossIn`.
 
         Raises:
             ValueError: An item lacks an attribute or holds the wrong type; it is named by its index.
@@ -454,9 +456,11 @@ cdef class Entries:
             try:
                 opaque = model.opaque
                 self.append(model.obj_name, model.bck, model.provider, model.archpath,
-                            b64decode(opaque, validate=True) if opaque else None, model.start or 0, model.length or 0, model.uname)
+                            b64decode(opaque, validate=True) if opaque else None,
+                            model.start or 0, model.length or 0, model.uname)
             except (AttributeError, TypeError, ValueError, OverflowError) as error:
-                raise ValueError(f"requests_list[{i}] ({model!r:.200}) is not an entry: {error}; append MossIn objects") from None
+                raise ValueError(
+                    f"requests_list[{i}] ({model!r:.200}) is not an entry: {error}; append MossIn objects") from None
         return self
 
 
