@@ -322,8 +322,8 @@ cdef class Framing:
         expected, found = _FRAMING_FAULTS[self.fault]
         cls = LimitError if self.fault in (SIZE_TOO_LARGE, LONG_SIZE_LINE, LONG_TRAILERS) else WireError
         where = f"the answer's chunked coding is damaged at byte {self.offset}"
-        return cls(0, f"{where}: expected {expected}, found {found}", layer="http", offset=self.offset, expected=expected,
-                   found=found)
+        return cls(0, f"{where}: expected {expected}, found {found}", layer="http", offset=self.offset,
+                   expected=expected, found=found)
 
     def feed(self, data) -> bytes:
         """The payload bytes in the next read.

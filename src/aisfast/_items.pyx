@@ -20,8 +20,8 @@ cdef class Item:
     """One delivered entry. Its payload is a slice of the memory it was received into: no copy was made.
 
     The item is a read-only buffer of its payload: `memoryview(item)`, `numpy.frombuffer(item, "u1")`,
-    `file.write(item)`, `hashlib.sha256(item)` take it as it is. A view stays valid for as long as it is held. It may keep
-    a block of up to 1 MiB alive with it: to keep few items out of many, take `tobytes()`.
+    `file.write(item)`, `hashlib.sha256(item)` take it as it is. A view stays valid for as long as it is held. It may
+    keep a block of up to 1 MiB alive with it: to keep few items out of many, take `tobytes()`.
 
     Attributes:
         index: Position in the request.
