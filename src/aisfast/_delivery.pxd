@@ -42,7 +42,7 @@ cdef class Delivery:
     cdef Framing framing
     cdef Multipart multipart            # buffered mode only
     cdef TarReader tar
-    cdef list out                       # buffered mode: the server's record of each entry
+    cdef list out                       # buffered mode: of each entry (objname, size, opaque, err_msg), by the server
     cdef Py_ssize_t held                # last bytes that may be the closing delimiter
 
     # bytes received and not yet handed out: buffer.data[pos:end]

@@ -91,6 +91,14 @@ cdef str REMEDY = "ask again; if it stays so, the server or something on the way
 cdef str MISSING = "Batch entry failed on the server"
 
 
+def record_of(fields):
+    """Of the server's record of an entry, what is held against the entry; the rest need not be kept in memory.
+    (Every JSON object passes through here: a record is one that names an object.)"""
+    if "objname" not in fields:
+        return fields
+    return fields["objname"], fields.get("size"), fields.get("opaque"), fields.get("err_msg")
+
+
 @cython.final
 cdef class Trail:
     """What follows the last entry: padding, trailer, closing delimiter, terminal chunk. Nobody waits for it.
@@ -336,7 +344,7 @@ cdef class Delivery:
         if self.state == PROLOGUE and not self.read_metadata():
             return False
         if self.missing_raises:
-            missing = [i for i, record in enumerate(self.out) if record.get("err_msg")]
+            missing = [i for i, record in enumerate(self.out) if type(record) is tuple and record[3]]
             if missing:
                 raise self.not_found(missing)
         return True
@@ -612,14 +620,17 @@ cdef class Delivery:
         self.pos += used
         if not self.multipart.at_archive:
             return self.starved()
+        beginning = self.multipart.metadata[:64]
         try:
-            answer = loads(self.multipart.metadata)
+            text = self.multipart.metadata.decode()
+            self.multipart.metadata = b""       # it may be megabytes, and is not needed twice
+            answer = loads(text, object_hook=record_of)
             out = answer["out"] if answer["out"] is not None else []
-            good = isinstance(out, list) and all([type(record) is dict for record in out])
+            good = isinstance(out, list) and all([type(record) in (tuple, dict) for record in out])
         except (ValueError, KeyError, TypeError, RecursionError):
             good = False
         if not good:
-            raise self.damage("metadata", "the metadata part", '{"out": [...]}', self.multipart.metadata[:64])
+            raise self.damage("metadata", "the metadata part", '{"out": [{...}, ...]}', beginning)
         if len(out) > self.count:
             raise self.damage("metadata", "the number of records", self.count, len(out))
         self.out = out
@@ -632,16 +643,16 @@ cdef class Delivery:
         cdef Py_ssize_t i = self.index
         if i >= len(self.out):
             raise self.incomplete(self.damage("metadata", "the records end too soon", self.count, len(self.out)))
-        record = self.out[i]
         name = self.entries.names[i]
+        if type(self.out[i]) is dict:
+            raise self.damage("metadata", "a record's objname", name, "none")
+        got, size, back, reason = <tuple> self.out[i]
         archpath = self.entries.archpath(i)
-        got = record.get("objname")
         if got != name and (archpath is None or got not in (f"{name}/{archpath}", f"{name}{archpath}")):
             raise self.damage("metadata", "a record's objname", name, got)
-        size = record.get("size")
         if type(size) is not int or size != self.tar.size:
             raise self.damage("metadata", "a record's size", f"{self.tar.size}, as the member's header says", size)
-        opaque, back = self.entries.opaque(i), record.get("opaque")
+        opaque = self.entries.opaque(i)
         if opaque is not None or back is not None:
             try:
                 same = b64decode(back.replace("-", "+").replace("_", "/"), validate=True) == opaque
@@ -649,7 +660,6 @@ cdef class Delivery:
                 same = False
             if not same:
                 raise self.damage("metadata", "a record's opaque", "what was given with the entry", back)
-        reason = record.get("err_msg")
         if not reason:
             return None
         return reason if type(reason) is str else repr(reason)
