@@ -66,6 +66,15 @@ class BaseNode:
     def bad_url(self, request: Request) -> Failure:
         return Failure(400, f"invalid request URI: '{request.method} {request.path}' from {request.connection.peer}")
 
+    def not_allowed(self, request: Request, allow: str) -> None:
+        """405, in plain text: the one error of GetBatch that is not JSON."""
+        headers = [
+            ("Allow", allow),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        request.reply(405, b"Method Not Allowed\n", headers)
+
     def bucket(self, request: Request, name: str) -> store.Bucket:
         """The bucket that a path and its query name.
 

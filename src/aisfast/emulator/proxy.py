@@ -163,12 +163,7 @@ class Proxy(BaseNode):
 
     def _batch(self, request: Request, parts: list[str]) -> None:
         if request.method != "GET":
-            headers = [
-                ("Allow", "GET"),
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("X-Content-Type-Options", "nosniff"),
-            ]
-            request.reply(405, b"Method Not Allowed\n", headers)
+            self.not_allowed(request, "GET")
             return
         if not 1 <= len(parts) <= 2 or parts[0] != "moss":
             raise self.bad_url(request)

@@ -62,12 +62,7 @@ class Target(BaseNode):
 
     def _batch(self, request: Request, parts: list[str]) -> None:
         if request.method != "GET":
-            headers = [
-                ("Allow", "GET, POST"),
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("X-Content-Type-Options", "nosniff"),
-            ]
-            request.reply(405, b"Method Not Allowed\n", headers)
+            self.not_allowed(request, "GET, POST")
             return
         if not self._redirected(request):
             raise Failure(401, "direct target access denied")
