@@ -5,6 +5,7 @@ It does what `aisfast.transport.Call` does between two reads, so every form and 
 
 from __future__ import annotations
 
+import random
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from aisfast._delivery import Delivery, Form, Results, Trail
 from aisfast._request import Entries
 from aisfast.errors import AISError
 from aisfast.exchange import framing_of
+from aisfast.policy import Policy
+from aisfast.resume import Ask, Read, Resume
+from aisfast.view import ClusterView
 
 FORMS = [Form.PAIRS, Form.ITEMS, Form.COLUMNS]
 URL = "http://target:1/v1/ml/moss/b/gbt-x/y/1"
@@ -23,8 +27,18 @@ URL = "http://target:1/v1/ml/moss/b/gbt-x/y/1"
 class Feed:
     """Reads of an answer: `pieces` one by one, then the end of the connection."""
 
-    def __init__(self, delivery: Delivery, pieces: Iterable[bytes]) -> None:
+    def __init__(self, delivery: Delivery, pieces: Iterable[bytes], streaming: bool = True) -> None:
         self.delivery = delivery
+        self.resume = Resume(
+            delivery,
+            Policy(resume=False),
+            ClusterView(),
+            body=lambda entries, streaming: b"",
+            streaming=streaming,
+            coer=True,
+            rest=lambda rest: rest,
+            rng=random.Random(1),
+        )
         self.pieces: Iterator[bytes] = filter(None, pieces)
         self.at_hand = memoryview(b"")
         self.finished = False
@@ -45,7 +59,9 @@ class Feed:
 
     def open(self) -> None:
         """The head of a 200."""
-        self.delivery.sent()
+        ask = self.resume.next(0.0)
+        assert isinstance(ask, Ask)
+        self.delivery.begin(ask.streaming, ask.stop, 0.0)
         with self.delivery.get_buffer() as buffer:
             filled = 0
             head = None
@@ -55,15 +71,18 @@ class Feed:
                 filled += n
                 head = parse_head(buffer[:filled])
         assert head.status == 200
-        self.delivery.on_head(head, framing_of(head), URL)
-        self.delivery.commit(filled, head.size)
+        self.delivery.on_head(head, framing_of(head), URL, 0.0)
+        self.delivery.commit(filled, 0.0, head.size)
+        self.resume.on_accepted()
 
     def pump(self) -> None:
         assert not self.closed
+        step = self.resume.next(0.0)
+        assert isinstance(step, Read)
         with self.delivery.get_buffer() as buffer:
             n = self.read(buffer)
         if n:
-            self.delivery.commit(n)
+            self.delivery.commit(n, 0.0)
         else:
             self.delivery.on_eof()
 
@@ -113,16 +132,16 @@ def entries_of(entries: Sequence[wire.Entry | tuple[Any, ...]], bucket: str = "b
 def delivery_of(asked: Entries, form: int = Form.PAIRS, **options: Any) -> Delivery:
     """A `Delivery` of a streaming answer that takes what is missing; `rest()` gives the `Entries`."""
     options = {
-        "streaming": True, "only_obj_name": False, "missing_raises": False, "max_entry": 1 << 33,
-        "make_rest": lambda rest: rest, **options,
+        "streaming": True, "only_obj_name": False, "missing_raises": False, "max_entry": 1 << 33, **options,
     }  # fmt: skip
     return Delivery(asked, form, **options)
 
 
 def deliver(asked: Entries, pieces: Iterable[bytes], form: int = Form.PAIRS, **options: Any) -> Delivered:
     """Take all that `pieces` deliver."""
+    streaming = options.setdefault("streaming", True)
     delivery = delivery_of(asked, form, **options)
-    feed = Feed(delivery, pieces)
+    feed = Feed(delivery, pieces, streaming)
     items: list[tuple[bytes | None, str | None]] = []
     error: AISError | None = None
     try:

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from aisfast.policy import Policy
+
+ONE_ANSWER = Policy(resume=False)  # what one answer does not bring is an error: nothing is asked again
+
 
 class Request(NamedTuple):
     """What a client sent. Header names in lower case."""

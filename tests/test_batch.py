@@ -30,7 +30,7 @@ from aisfast.errors import (
     WireError,
 )
 from aisfast.models import MossIn, Namespace
-from scripted import Last, Scripted, answer
+from scripted import ONE_ANSWER, Last, Scripted, answer
 
 PATIENT = 30  # seconds: what a test waits for comes at once, or never
 FILES = {"a": b"first", "b": b"", "dir/é.bin": bytes(range(256)) * 300, "z": b"last"}
@@ -75,7 +75,7 @@ def take(batch, way, **options):
 
 def body_of(batch, way="fetch", **options):
     """(path and query, request body) as they are sent."""
-    with Scripted(lambda request: answer(400)) as server, aisfast.Client(server.url) as client:
+    with Scripted(lambda request: answer(400)) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
         batch.request_client = client
         with pytest.raises(AISError):
             take(batch, way, **options)
@@ -574,7 +574,7 @@ def test_missing_entry_in_strict_mode():
         wire.Entry("d", missing=True),
     ]
     for streaming, raw in ((True, wire.streaming(entries).raw), (False, wire.buffered(entries).raw)):
-        with Scripted(lambda request, raw=raw: raw) as server, aisfast.Client(server.url) as client:
+        with Scripted(lambda request, raw=raw: raw) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
             bucket = client.bucket("b")
             batch = client.batch(list("abcd"), bucket=bucket, cont_on_err=False, streaming_get=streaming)
             if streaming:
@@ -699,7 +699,7 @@ def test_stats_add_up(client, bucket):
 def test_wire_bytes_are_those_of_bodies():
     entries = [wire.Entry("a", b"x" * 1000)]
     raw = wire.streaming(entries)
-    with Scripted(lambda request: raw.raw) as server, aisfast.Client(server.url) as client:
+    with Scripted(lambda request: raw.raw) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
         stats = client.batch("a", bucket=client.bucket("b")).fetch().stats
     assert raw.end - raw.head_size <= stats.wire_bytes <= len(raw.raw) - raw.head_size
 
@@ -707,7 +707,7 @@ def test_wire_bytes_are_those_of_bodies():
 def test_throttled_answers_are_counted():
     with (
         Scripted(lambda request: answer(429, b'{"message":"rejected: pending=256"}')) as server,
-        aisfast.Client(server.url) as client,
+        aisfast.Client(server.url, policy=ONE_ANSWER) as client,
     ):
         with pytest.raises(AISError, match="pending=256") as caught:
             client.batch("a", bucket=client.bucket("b")).fetch()
@@ -728,7 +728,7 @@ def short(request):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_rest_of_an_incomplete_batch(way):
-    with Scripted(short) as server, aisfast.Client(server.url) as client:
+    with Scripted(short) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
         batch = client.batch([], bucket=client.bucket("b"), only_obj_name=False, cont_on_err=False)
         batch.add("a", opaque=b"1").add("b", opaque=b"2").add("c", start=0, length=5)
         with pytest.raises(
@@ -756,7 +756,10 @@ def test_rest_of_an_incomplete_batch(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_incomplete_before_the_first_entry(way):
-    with Scripted(lambda request: wire.streaming([]).raw) as server, aisfast.Client(server.url) as client:
+    with (
+        Scripted(lambda request: wire.streaming([]).raw) as server,
+        aisfast.Client(server.url, policy=ONE_ANSWER) as client,
+    ):
         with pytest.raises(IncompleteBatchError, match="0 of 2") as caught:
             take(client.batch(["a", "b"], bucket=client.bucket("b")), way)
         assert caught.value.missing == (0, 1)
@@ -767,7 +770,10 @@ def test_incomplete_before_the_first_entry(way):
 
 
 def test_rest_keeps_the_namespace_and_the_options():
-    with Scripted(lambda request: wire.buffered([]).raw) as server, aisfast.Client(server.url) as client:
+    with (
+        Scripted(lambda request: wire.buffered([]).raw) as server,
+        aisfast.Client(server.url, policy=ONE_ANSWER) as client,
+    ):
         bucket = client.bucket("b", namespace=Namespace(name="ns"))
         options = {"streaming_get": False, "only_obj_name": True, "colocation": Colocation.TARGET_AWARE}
         for _ in range(2):
@@ -823,7 +829,7 @@ def test_errors_of_a_call_survive_a_pickle(way):
     for script in answers.values():
         with (
             Scripted(script) as server,
-            aisfast.Client(server.url) as client,
+            aisfast.Client(server.url, policy=ONE_ANSWER) as client,
             pytest.raises(AISError) as caught,
         ):
             take(client.batch(["a", "b", "c"], bucket=client.bucket("b")), way)
@@ -846,7 +852,7 @@ def test_errors_of_a_call_survive_a_pickle(way):
 def test_iterator_is_at_its_end_after_an_exception(way):
     bad = wire.streaming([ENTRIES[0], ENTRIES[2], ENTRIES[1]]).raw
     for script in (short, lambda request: bad, lambda request: Last(bad[:1000])):
-        with Scripted(script) as server, aisfast.Client(server.url) as client:
+        with Scripted(script) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
             batch = client.batch(["a", "b", "c"], bucket=client.bucket("b"))
             call = batch.get() if way == "get" else batch.stream()
             with pytest.raises(AISError):
@@ -886,7 +892,7 @@ def test_second_thread_gets_an_exception(way):
         except RuntimeError as error:
             outcomes.put(error)
 
-    with Slow(lambda request: None) as server, aisfast.Client(server.url) as client:
+    with Slow(lambda request: None) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
         batch = client.batch(["a", "b", "c"], bucket=client.bucket("b"))
         call = batch.get() if way == "get" else batch.stream()
         next(call)

@@ -119,7 +119,9 @@ def test_get_names_what_is_missing_and_writes_the_rest(
 
 
 def test_get_says_what_an_incomplete_batch_lacks(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [f"ais://b/no{i}" for i in range(12)]  # more than the server bears
+    names = [f"ais://b/no{i}" for i in range(12)]
+    cluster.faults.add("short", entry=3)
+    cluster.faults.add("reply", status=403, nth=2)  # to the request for the rest
     assert cli.main(["get", "ais://b/a.txt", *names, "--out", "out"]) == 1
     lines = capsys.readouterr().err.splitlines()
     named = [line.split(": ")[2] for line in lines[:-1]]
@@ -131,7 +133,9 @@ def test_get_says_what_an_incomplete_batch_lacks(cluster: Cluster, capsys: pytes
 
 def test_an_incomplete_batch_makes_no_tar(cluster: Cluster) -> None:
     Path("out.tar").write_bytes(b"before")
-    assert cli.main(["get", *(f"ais://b/no{i}" for i in range(12)), "--tar", "out.tar"]) == 1
+    cluster.faults.add("short", entry=1)
+    cluster.faults.add("reply", status=403, nth=2)
+    assert cli.main(["get", "ais://b/a.txt", "ais://b/dir/empty", "--tar", "out.tar"]) == 1
     assert files_below(".") == {"out.tar": b"before"}
 
 

@@ -24,7 +24,7 @@ import wire
 from aisfast._blocks import idle_memory, trim
 from aisfast._delivery import Form, Results
 from delivering import FORMS, Feed, cut, deliver, delivery_of, entries_of
-from scripted import Scripted
+from scripted import ONE_ANSWER, Scripted
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -100,7 +100,7 @@ def test_views_outlive_the_client():
     entries = batch(30, 40_000)
     raw = wire.streaming(entries).raw
     with Scripted(lambda request: raw) as server:
-        client = aisfast.Client(server.url)
+        client = aisfast.Client(server.url, policy=ONE_ANSWER)
         names = [entry.name for entry in entries]
         stream = client.batch(names, bucket=client.bucket("b")).stream()
         views = [item.data for item in stream]
@@ -257,7 +257,7 @@ def test_dropped_in_the_middle(at):
 
     gc.disable()
     try:
-        with Watching(lambda request: None) as server, aisfast.Client(server.url) as client:
+        with Watching(lambda request: None) as server, aisfast.Client(server.url, policy=ONE_ANSWER) as client:
             names = [entry.name for entry in entries]
             for way in ("get", "stream"):
                 asked = client.batch(names, bucket=client.bucket("b"))

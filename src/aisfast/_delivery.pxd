@@ -23,27 +23,40 @@ cdef class Delivery:
     cdef readonly Entries entries
     cdef readonly Py_ssize_t count      # entries
     cdef int form                       # PAIRS, ITEMS or COLUMNS
-    cdef bint streaming
+    cdef bint asks_streaming
     cdef bint only_obj_name
-    cdef bint missing_raises
+    cdef readonly bint missing_raises
     cdef bytes bucket_prefix            # "bucket/" of the batch's own bucket, b"" if it has none
     cdef int64_t max_entry
-    cdef object make_rest               # Entries -> what IncompleteBatchError.rest() returns
 
     # where it stands
-    cdef int state
     cdef readonly Py_ssize_t index      # the next entry to be handed out; all before it are verified
-    cdef readonly int attempts          # requests sent
-    cdef readonly str url               # where the answer comes from
-    cdef int ended                      # how the answer ended, or OPEN
-    cdef object error                   # what broke the connection
+    cdef readonly int want              # what is needed to go on: a Want
+    cdef public bint hold_misses
 
-    # the answer's decoders
+    # the answer, to a request for the entries from `first` to `stop`
+    cdef Py_ssize_t first
+    cdef readonly Py_ssize_t stop
+    cdef bint streaming
+    cdef int state
+    cdef readonly str url               # where it comes from
+    cdef readonly int over              # how it ended: an Over
+    cdef readonly object cause          # the error that tells more of it, or None
+    cdef bint was_inside                # it ended inside a payload
+    cdef readonly bint drains           # it ended as a good one does: what follows is a `leftover`
+    cdef readonly bint wrong_range      # it brought something else than the range that was asked for
+    cdef int ended                      # what is known of its end: an Ended
+    cdef object error                   # what broke its connection
     cdef Framing framing
     cdef Multipart multipart            # buffered mode only
     cdef TarReader tar
     cdef list out                       # buffered mode: of each entry (objname, size, opaque, err_msg), by the server
     cdef Py_ssize_t held                # last bytes that may be the closing delimiter
+    cdef double read_at                 # when the latest bytes came
+    cdef int64_t received               # bytes of body, framing taken off
+    cdef int64_t doubtful               # members that begin before this offset may come from the server's recovery
+    cdef bint catching_up               # the reads bring what gathered while nobody looked
+    cdef bint slow_head                 # buffered mode: the answer took its time
 
     # bytes received and not yet handed out: buffer.data[pos:end]
     cdef Block buffer
@@ -57,12 +70,16 @@ cdef class Delivery:
 
     # the payload at hand
     cdef Py_ssize_t size
-    cdef uint8_t *dest                  # where it is gathered; NULL: it stays in `buffer`
+    cdef Py_ssize_t payload_at          # where it lies in `buffer`, if it was not gathered
+    cdef Py_ssize_t cut_at              # bytes of it that do not belong to the range
+    cdef uint8_t *dest                  # where it is gathered; NULL: it stays in `buffer`, or is complete
     cdef Py_ssize_t filled
     cdef Py_ssize_t room                # bytes at `dest`
     cdef PyObject *whole_bytes          # PAIRS: the bytes object being filled; its only reference
     cdef Block own_block                # ITEMS: a block of its own
-    cdef str err_msg                    # why the entry at hand is missing, or None
+    cdef readonly str err_msg           # why the entry at hand is missing, or None
+    cdef bint settled                   # what it was held for is decided
+    cdef object given                   # its payload, got in another way: a memoryview
 
     # COLUMNS: payloads back to back
     cdef Block slab
@@ -82,11 +99,19 @@ cdef class Delivery:
     cdef readonly int64_t reads
 
     cdef object take(self)
-    cdef int advance(self) except -1
-    cdef int starved(self) except -1
+    cdef int copy_given(self, uint8_t *to) except -1
     cdef int hold_back(self) except -1
     cdef Py_ssize_t limit(self) noexcept
+    cdef int complete(self) except -1
+    cdef int pass_over(self) except -1
+    cdef int advance(self) except -1
+    cdef bint in_doubt(self) noexcept
+    cdef int starved(self) except -1
+    cdef int end_answer(self, int over, object cause) except -1
+    cdef int drop_answer(self) except -1
+    cdef void free_payload(self) noexcept
     cdef int begin_payload(self) except -1
+    cdef uint8_t *slab_at(self) noexcept
     cdef int reserve(self, Py_ssize_t room) except -1
     cdef int make_room(self) except -1
     cdef int new_arena(self) except -1
@@ -96,7 +121,6 @@ cdef class Delivery:
     cdef str check_out(self)
     cdef object not_found(self, list indices)
     cdef object damage(self, str layer, str what, object expected, object found)
-    cdef object incomplete(self, object cause)
     cdef object in_context(self, object error)
 
 

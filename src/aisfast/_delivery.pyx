@@ -1,13 +1,14 @@
 # cython: nonecheck=True
 """What was asked for against what came: verifies every entry, places its payload, and knows when a batch is whole.
 
-No socket and no clock: a shell (`transport.py`) moves the bytes and reports what happened. Everything is decided here,
-so it can be tested without a network.
+No socket and no clock: time is an argument. A `Resume` (`resume.py`) decides what to ask for and what an end means, a shell
+(`transport.py`) moves the bytes; both can be replaced by a simulation.
 
-    sent, on_head                       the request went out, a 200 has come
+    begin, on_head                      a request for some of the entries goes out, a 200 has come
     get_buffer, then commit             a read; or on_eof, on_error
-    take, fill                          what is complete; nothing if more reads are needed; an exception if none help
-    leftover                            the batch is whole: what follows it is nobody's wait
+    take, fill                          what is complete, or nothing: then `want` says what is needed to go on
+    supply, supply_missing              an entry that was got in another way
+    leftover                            all entries of the answer are here: what follows them is nobody's wait
 
 An entry is verified when a member stands at its position, under one of the names it may have, with a right header
 checksum, the length that its range or the metadata says, and its whole payload is here. What follows the last entry's
@@ -33,14 +34,14 @@ from libc.string cimport memcmp, memcpy, memmove
 from aisfast._blocks cimport Block, span, take_block
 from aisfast._decode cimport TAR_END, TAR_MEMBER, Framing, Head, Multipart, TarReader
 from aisfast._items cimport make_item, make_moss_out
-from aisfast._request cimport Entries, Place
+from aisfast._request cimport Entries, Place, Row
 
 from base64 import b64decode
 from json import loads
 
 from aisfast._blocks import span_of
 from aisfast._decode import boundary_of
-from aisfast.errors import AISConnectionError, ErrObjNotFound, IncompleteBatchError, LimitError, WireError
+from aisfast.errors import AISConnectionError, ErrObjNotFound, LimitError, WireError
 from aisfast.settings import MAX_METADATA, MAX_METADATA_PER_ENTRY
 
 cdef extern from "Python.h":
@@ -62,21 +63,36 @@ cdef enum:
     GROWTH = 0x400000           # memory taken ahead of the bytes received, at most
     MOST_EXPECTED = 0x40000000  # a slab begins with no more, whatever was seen before
     TRAIL_LIMIT = 0x10000       # bytes behind the last entry that are still waited for
+    DOUBT_ZONE = 0x2000         # bytes that a server's buffers may hold back over a silence
     TELLING = 8                 # so many bytes of a closing delimiter cannot be there by chance
 
 cdef enum State:
-    NEW                         # nothing was sent
-    HEAD                        # sent; no answer yet
+    IDLE                        # no answer is coming
     PROLOGUE                    # in what precedes the archive
     HEADER                      # before or in a member's headers
     PAYLOAD
-    WHOLE
+    PAUSED                      # at a member, before its payload is handed out or the entry counts as missing: see `want`
+
+cpdef enum Want:
+    """What a Delivery needs to go on."""
+    BYTES                       # the next read
+    MISS                        # a decision: does the entry count as missing?
+    DOUBT                       # a decision: is this the range that was asked for, or the whole object?
+    ANSWER                      # another answer; `over` says how this one ended
+
+cpdef enum Over:
+    """How an answer ended."""
+    GOING                       # it has not
+    WINDOW                      # with all entries that it was asked for
+    SHORT                       # properly, but too soon
+    LOST                        # with the connection
+    DAMAGED                     # in bytes that are wrong
 
 cdef enum Ended:
     OPEN                        # more bytes may come
     CLEAN                       # the body is over, as its framing says
-    LOST                        # the connection ended or failed before that
-    DAMAGED                     # the framing is wrong
+    CUT_OFF                     # the connection ended or failed before that
+    DAMAGE                      # the framing is wrong
 
 cpdef enum Form:
     PAIRS
@@ -86,6 +102,9 @@ cpdef enum Form:
 # what to do about damage, by the layer that objects
 cdef dict REMEDIES = {"http": "is this endpoint an AIStore gateway, and nothing on the way that changes answers?"}
 cdef str REMEDY = "ask again; if it stays so, the server or something on the way damages its answers"
+
+cdef double SILENCE = 0.5       # seconds without a byte, after which a range may come from the server's recovery
+cdef double SLOW_HEAD = 1.0     # the same for a buffered answer, which begins when all is read
 
 # what the official SDK says of a missing entry of a streaming answer
 cdef str MISSING = "Batch entry failed on the server"
@@ -151,30 +170,31 @@ cdef class Delivery:
     Args:
         entries: What is asked for, and the batch's own bucket; not changed any more.
         form: PAIRS, ITEMS or COLUMNS.
-        streaming: Whether a streaming answer is asked for, else a buffered one.
+        streaming: Whether the batch asks for streaming answers.
         only_obj_name: Whether members are named without their bucket.
         missing_raises: Whether a missing entry is an error.
         max_entry: Largest payload accepted, in bytes.
-        make_rest: Makes of the entries not received what `IncompleteBatchError.rest()` returns.
         into: COLUMNS: a writable buffer for the payloads, or None.
         expected: COLUMNS: bytes the payloads will likely take, from what was seen before; 0 if nothing was.
+    Attributes:
+        hold_misses: Stop at an entry that an answer reports missing (`want` is MISS) until `settle` or `supply`.
     Raises:
         BufferError, TypeError: `into` is not a writable, contiguous buffer.
     """
 
     def __cinit__(self, Entries entries not None, int form, *, bint streaming, bint only_obj_name,
-                  bint missing_raises, int64_t max_entry, make_rest, into=None, int64_t expected=0):
+                  bint missing_raises, int64_t max_entry, into=None, int64_t expected=0):
         self.entries = entries
         self.count = entries.count
         self.form = form
         self.bucket_prefix = entries.bucket.encode() + b"/" if entries.bucket else b""
-        self.streaming = streaming
+        self.asks_streaming = streaming
         self.only_obj_name = only_obj_name
         self.missing_raises = missing_raises
         self.max_entry = max_entry
-        self.make_rest = make_rest
         self.expected = <Py_ssize_t> min(expected, MOST_EXPECTED)
         self.url = ""
+        self.want = ANSWER
         if form == COLUMNS:
             self.errors = {}
             self.offsets = take_block((self.count + 1) * <Py_ssize_t> sizeof(int64_t))
@@ -191,12 +211,27 @@ cdef class Delivery:
 
     # ------------------------------------------------------------------------------------------------ towards the shell
 
-    def sent(self) -> None:
-        """The request is on its way."""
-        self.state = HEAD
-        self.attempts += 1
+    def begin(self, bint streaming, Py_ssize_t stop, double now) -> None:
+        """A request for the entries from `index` to `stop` is on its way, for a streaming or a buffered answer.
 
-    def on_head(self, Head head not None, Framing framing not None, str url) -> None:
+        Args:
+            now: Seconds, on a clock that does not stand still while the consumer works.
+        """
+        if not self.index < stop <= self.count:
+            raise ValueError("nothing to ask for")
+        self.streaming = streaming
+        self.stop = stop
+        self.drop_answer()
+        self.want = BYTES
+        self.over = GOING
+        self.cause = None
+        self.wrong_range = False
+        self.read_at = now
+        self.received = 0
+        self.doubtful = 0
+        self.catching_up = False
+
+    def on_head(self, Head head not None, Framing framing not None, str url, double now) -> None:
         """A 200 has come. What follows its head is read through `framing`.
 
         Raises:
@@ -209,11 +244,9 @@ cdef class Delivery:
         self.framing = framing
         self.tar = TarReader(self.max_entry)
         if self.streaming:
-            self.state = HEADER
             expected = "application/x-tar"
             good = kind in ("", "application/x-tar", "application/octet-stream")
         else:
-            self.state = PROLOGUE
             expected = "multipart/mixed"
             good = kind.startswith("multipart/") or (framing.done and not kind)     # a stopped job's empty 200
         if not good:
@@ -221,9 +254,12 @@ cdef class Delivery:
         coding = head.headers.get("content-encoding", "identity")
         if coding != "identity":
             raise self.damage("http", "the answer's content encoding", "none: none was offered", coding)
-        if not self.streaming and kind:
-            most = min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * self.count)
-            self.multipart = Multipart(boundary_of(head.headers["content-type"]), most)
+        if not self.streaming:
+            self.slow_head = now - self.read_at > SLOW_HEAD
+            if kind:
+                most = min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * self.count)
+                self.multipart = Multipart(boundary_of(head.headers["content-type"]), most)
+        self.state = HEADER if self.streaming else PROLOGUE
         if framing.done:
             self.ended = CLEAN
 
@@ -251,23 +287,32 @@ cdef class Delivery:
             owner = self.buffer
         return memoryview(span(owner, self.lent, self.lent_size, False))
 
-    def commit(self, Py_ssize_t n, Py_ssize_t start=0) -> None:
+    def commit(self, Py_ssize_t n, double now, Py_ssize_t start=0) -> None:
         """n bytes were read into the memory; the answer's body begins at `start`."""
         cdef Py_ssize_t m
         if not 0 <= start <= n <= self.lent_size or (start and self.lent_direct):
             raise ValueError("more bytes than were asked for")
+        if now - self.read_at >= SILENCE:
+            # What comes within 8 KiB (the server's buffers) after a silence may be its recovery's work. A silence that the
+            # consumer overslept cannot be seen: then all that has gathered meanwhile is in doubt.
+            self.catching_up = True
+        if self.catching_up:
+            self.doubtful = self.received + n + DOUBT_ZONE
+            self.catching_up = n == self.lent_size
+        self.read_at = now
         self.reads += 1
         self.wire_bytes += n - start
         self.lent_size = 0
         if start:                       # a response head stood before the body, in an empty buffer
             self.pos = self.end = self.lent + start - self.buffer.data
         m = self.framing.strip(self.lent + start, n - start)
+        self.received += m
         if self.lent_direct:
             self.filled += m
         else:
             self.end += m
         if self.framing.fault:
-            self.ended = DAMAGED
+            self.ended = DAMAGE
         elif self.framing.done:
             self.ended = CLEAN
         if self.ended != OPEN:
@@ -276,7 +321,7 @@ cdef class Delivery:
     def on_eof(self) -> None:
         """The connection has ended."""
         if self.ended == OPEN:
-            self.ended = CLEAN if self.framing.at_close else LOST
+            self.ended = CLEAN if self.framing.at_close else CUT_OFF
             self.error = AISConnectionError(
                 0, "the connection ended before the answer did", self.url,
                 remedy="the server or the network broke off: ask again")
@@ -285,7 +330,7 @@ cdef class Delivery:
     def on_error(self, error) -> None:
         """A read failed: no more bytes come."""
         if self.ended == OPEN:
-            self.ended = LOST
+            self.ended = CUT_OFF
             self.error = error
             self.hold_back()
 
@@ -310,14 +355,54 @@ cdef class Delivery:
         self.held = 0
         return 0
 
+    def settle(self, Py_ssize_t skip=0, Py_ssize_t keep=-1, str err_msg=None) -> None:
+        """Go on from MISS or DOUBT: hand out what came, or `keep` bytes of it after the first `skip`.
+
+        Args:
+            err_msg: MISS: why the entry is missing, if better known than from the answer.
+        """
+        if self.state != PAUSED:
+            raise RuntimeError("nothing to settle")
+        if keep >= 0:
+            if skip > self.size or keep > self.size - skip:
+                raise ValueError("not a part of the payload")
+            self.cut_at = skip
+            self.size = keep
+        if err_msg is not None:
+            self.err_msg = err_msg
+        self.settled = True
+        self.want = BYTES
+
+    def supply(self, payload) -> None:
+        """The payload of the entry at `index`, got in another way. What an answer under way has for it is passed over."""
+        if self.given is not None:
+            raise RuntimeError("an entry was supplied and not yet taken")
+        self.given = memoryview(payload).cast("B")
+        self.err_msg = None
+        if self.want == ANSWER:
+            self.drop_answer()
+        else:
+            self.want = BYTES
+
+    def supply_missing(self, str err_msg not None) -> None:
+        """The entry at `index` is missing, for a reason that no answer under way has told."""
+        self.supply(b"")
+        self.err_msg = err_msg
+        self.misses += 1
+
+    def abandon(self) -> None:
+        """Nothing more is wanted of the answer."""
+        self.drop_answer()
+        self.want = ANSWER
+
     def leftover(self) -> Trail:
-        """What of the answer has not been read, once the batch is whole."""
+        """What of the answer has not been read, once the batch is whole, or if the answer `drains`."""
         cdef Trail trail = Trail.__new__(Trail)
         trail.framing = self.framing
         trail.tar = self.tar
         trail.closing = self.multipart.closing if self.multipart is not None else b""
         trail.look(self.buffer.data + self.pos, self.end - self.pos)
-        self.framing = None
+        self.drop_answer()
         return trail
 
     def columns(self) -> tuple:
@@ -334,64 +419,124 @@ cdef class Delivery:
 
     # ----------------------------------------------------------------------------------------------- towards the caller
 
+    @property
+    def inside(self) -> bool:
+        """An answer ended inside the payload of the entry at `index`."""
+        return self.over != GOING and self.was_inside
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of payload that have come, those of an entry not yet complete included."""
+        cdef Py_ssize_t here = 0
+        if self.state == PAYLOAD:
+            here = self.filled if self.dest != NULL else min(self.limit() - self.pos, self.size)
+        return self.payload_bytes + here
+
+    @property
+    def supplied(self) -> bool:
+        """The entry at `index` was supplied and waits to be taken."""
+        return self.given is not None
+
+    @property
+    def kept_size(self) -> int:
+        """Bytes of the payload at hand, when it is held."""
+        return self.size
+
+    def missing_error(self, str reason) -> ErrObjNotFound:
+        """The error for the entry at `index`, which is missing."""
+        error = self.not_found([self.index])
+        error.message = f"{error.message}: {reason}"
+        return error
+
     def metadata_ready(self) -> bool:
-        """Buffered mode: the server's record of each entry is here. False: more bytes are needed.
+        """Buffered mode: the server's record of each entry is here. False: `want` says what is needed.
 
         Raises:
             ErrObjNotFound: It reports a missing entry, and that is an error.
-            WireError, LimitError, IncompleteBatchError: The answer is not what it should be.
         """
         if self.state == PROLOGUE and not self.read_metadata():
             return False
-        if self.missing_raises:
-            missing = [i for i, record in enumerate(self.out) if type(record) is tuple and record[3]]
+        if self.out is None:
+            return self.index == self.count
+        if self.missing_raises and not self.hold_misses:
+            missing = [self.first + i for i, record in enumerate(self.out) if type(record) is tuple and record[3]]
             if missing:
                 raise self.not_found(missing)
         return True
 
     def fill(self) -> bool:
-        """COLUMNS: take what is here. True when the batch is whole, False when more bytes are needed."""
+        """COLUMNS: take what is here. True when the batch is whole, else `want` says what is needed."""
         cdef int64_t *offsets = <int64_t *> self.offsets.data
         while self.index < self.count:
-            if not self.advance():
+            if not self.complete():
                 return False
+            if self.given is not None:
+                self.begin_payload()
+                self.reserve(self.size)
+                self.copy_given(self.dest)
+            elif self.cut_at:
+                memmove(self.slab_at(), self.slab_at() + self.cut_at, <size_t> self.size)
+                self.cut_at = 0
             if self.err_msg is not None:
                 self.errors[self.index] = self.err_msg
             self.present.data[self.index] = self.err_msg is None
             self.used += self.size
             self.index += 1
             offsets[self.index] = self.used
-        self.state = WHOLE
         if self.errors and self.missing_raises:
             raise self.not_found(sorted(self.errors))
         return True
 
     cdef object take(self):
-        """The next item, or None: more bytes are needed, or there is none."""
+        """The next item, or None: the batch is at its end, or `want` says what is needed."""
         cdef Py_ssize_t i = self.index
-        cdef object payload
-        cdef Block owner
-        if i == self.count or not self.advance():
+        cdef object payload, owner
+        cdef Block block
+        cdef uint8_t *at
+        if i == self.count or not self.complete():
             return None
         if self.err_msg is not None and self.missing_raises:
             raise self.not_found([i])
         self.index += 1
-        if self.index == self.count:
-            self.state = WHOLE
         if self.form == PAIRS:
-            if self.whole_bytes != NULL:
+            if self.given is not None:
+                payload = bytes(self.given)
+                self.given = None
+            elif self.whole_bytes != NULL:
                 payload = <object> self.whole_bytes
                 Py_XDECREF(self.whole_bytes)
                 self.whole_bytes = NULL
+                if self.cut_at or self.size != PyBytes_GET_SIZE(payload):
+                    payload = payload[self.cut_at:self.cut_at + self.size]
             else:
-                payload = PyBytes_FromStringAndSize(<const char *> self.buffer.data + self.pos - self.size, self.size)
+                payload = PyBytes_FromStringAndSize(
+                    <const char *> self.buffer.data + self.payload_at + self.cut_at, self.size)
                 self.bytes_copied += self.size
-            return (make_moss_out(self.entries, i, self.streaming, self.size, self.err_msg), payload)
-        if self.own_block is not None:
-            owner = self.own_block
+            self.cut_at = 0
+            return (make_moss_out(self.entries, i, self.asks_streaming, self.size, self.err_msg), payload)
+        if self.given is not None:
+            block = take_block(self.size)
+            self.copy_given(block.data)
+            at = block.data
+        elif self.own_block is not None:
+            block = self.own_block
             self.own_block = None
-            return make_item(self.entries, i, owner, owner.data, self.size, self.err_msg)
-        return make_item(self.entries, i, self.buffer, self.buffer.data + self.pos - self.size, self.size, self.err_msg)
+            at = block.data + self.cut_at
+        else:
+            block = self.buffer
+            at = block.data + self.payload_at + self.cut_at
+        self.cut_at = 0
+        return make_item(self.entries, i, block, at, self.size, self.err_msg)
+
+    cdef int copy_given(self, uint8_t *to) except -1:
+        """Put the supplied payload where it belongs."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(self.given, &view, 0)
+        memcpy(to, view.buf, <size_t> view.len)
+        PyBuffer_Release(&view)
+        self.bytes_copied += self.size
+        self.given = None
+        return 0
 
     # ------------------------------------------------------------------------------------------------------ the machine
 
@@ -400,67 +545,153 @@ cdef class Delivery:
         cdef Py_ssize_t at = self.end - self.held
         return at if at > self.pos else self.pos
 
+    cdef int complete(self) except -1:
+        """Go on to the end of the entry at hand: 1, or 0: `want` says what is needed. Wrong bytes end the answer."""
+        if self.given is not None:
+            return self.pass_over()
+        if self.want != BYTES:
+            return 0
+        if self.index == self.stop:
+            return self.end_answer(WINDOW, None)
+        try:
+            return self.advance()
+        except LimitError as error:
+            raise self.in_context(error)
+        except WireError as error:
+            return self.end_answer(DAMAGED, self.in_context(error))
+
+    cdef int pass_over(self) except -1:
+        """The entry at hand was supplied. Of an answer that has stopped at it, go on behind it."""
+        if self.state == PAUSED:
+            self.free_payload()
+            self.tar.payload_done()
+            self.state = HEADER
+        elif self.state != IDLE:
+            raise RuntimeError("an entry was supplied while an answer brings it")
+        self.size = len(self.given)
+        self.payload_bytes += self.size
+        return 1
+
     cdef int advance(self) except -1:
-        """Go on to the end of the entry at hand: 1, or 0: more bytes are needed. Its payload ends at `pos`, or is
-        gathered elsewhere."""
+        """Go on to the end of the entry at hand: 1, or 0. Its payload is at `payload_at` in the buffer, or gathered."""
         cdef Py_ssize_t run
         cdef int event
-        if self.state < HEADER:
-            if self.state != PROLOGUE or not self.read_metadata():
-                return self.starved()
+        if self.state == PROLOGUE and not self.read_metadata():
+            return 0
         while True:
             if self.state == HEADER:
-                try:
-                    event = self.tar.next(self.buffer.data + self.pos, self.limit() - self.pos)
-                except WireError as error:
-                    raise self.in_context(error)
+                event = self.tar.next(self.buffer.data + self.pos, self.limit() - self.pos)
                 self.pos += self.tar.used
                 if event == TAR_MEMBER:
+                    if self.multipart is not None and self.index - self.first >= len(self.out):
+                        return self.end_answer(SHORT, self.damage(
+                            "metadata", "the records end too soon", f"{self.stop - self.first} records", f"{len(self.out)}"))
                     self.verify()
                     self.begin_payload()
                     self.state = PAYLOAD
+                    if self.err_msg is not None and self.hold_misses:
+                        self.state = PAUSED
+                        self.settled = False
+                        self.want = MISS
+                        return 0
                 elif event == TAR_END:
-                    raise self.incomplete(self.damage(
-                        "batch", "the archive ends too soon", f"{self.count} entries", f"{self.index}"))
+                    return self.end_answer(SHORT, self.damage(
+                        "batch", "the archive ends too soon", f"{self.stop - self.first} entries", f"{self.index - self.first}"))
                 else:
                     return self.starved()
-            if self.dest == NULL:
-                if self.limit() - self.pos < self.size:
-                    return self.starved()
-                self.pos += self.size
-            else:
-                run = self.end - self.pos       # all of them, if more must follow: then none is the closing delimiter's
-                if run >= self.size - self.filled:
-                    run = min(self.limit() - self.pos, self.size - self.filled)
-                if run > 0:
-                    self.reserve(self.filled + run)
-                    memcpy(self.dest + self.filled, self.buffer.data + self.pos, <size_t> run)
-                    self.filled += run
-                    self.pos += run
-                    self.bytes_copied += run
-                if self.filled < self.size or self.end - self.pos < self.held:
-                    return self.starved()
-                self.dest = NULL
+            if self.state == PAYLOAD:
+                if self.dest == NULL:
+                    if self.limit() - self.pos < self.size:
+                        return self.starved()
+                    self.payload_at = self.pos
+                    self.pos += self.size
+                else:
+                    run = self.end - self.pos       # all of them, if more must follow: then none is the closing delimiter's
+                    if run >= self.size - self.filled:
+                        run = min(self.limit() - self.pos, self.size - self.filled)
+                    if run > 0:
+                        self.reserve(self.filled + run)
+                        memcpy(self.dest + self.filled, self.buffer.data + self.pos, <size_t> run)
+                        self.filled += run
+                        self.pos += run
+                        self.bytes_copied += run
+                    if self.filled < self.size or self.end - self.pos < self.held:
+                        return self.starved()
+                    self.dest = NULL
+                if self.in_doubt():
+                    self.state = PAUSED
+                    self.settled = False
+                    self.want = DOUBT
+                    return 0
+            elif not self.settled:          # PAUSED
+                return 0
             self.tar.payload_done()
             self.state = HEADER
             self.payload_bytes += self.size
+            self.misses += self.err_msg is not None
             return 1
 
+    cdef bint in_doubt(self) noexcept:
+        """May the payload at hand be the whole object, where a range was asked for? Its length does not tell."""
+        cdef Row *row = &self.entries.rows[self.index]
+        if not row.length or self.err_msg is not None:
+            return False
+        if not row.start and self.size:     # from 0 on, what has the right length is the right range
+            return False
+        if self.multipart is not None:
+            return self.slow_head
+        return self.tar.offset < self.doubtful
+
     cdef int starved(self) except -1:
-        """More bytes are needed: 0, or an exception if none will come."""
+        """More bytes are needed: 0; if none will come, the answer is over."""
         if self.ended == OPEN:
             return 0
-        if self.ended == DAMAGED:
-            raise self.in_context(self.framing.failure())
-        if self.ended == LOST:
-            raise self.incomplete(self.in_context(self.error))
-        if self.multipart is not None and self.held != PyBytes_GET_SIZE(self.multipart.closing):
-            raise self.incomplete(self.damage("multipart", "the end of the answer", "the closing delimiter", "another"))
+        if self.ended == DAMAGE:
+            return self.end_answer(DAMAGED, self.in_context(self.framing.failure()))
+        if self.ended == CUT_OFF:
+            return self.end_answer(LOST, self.in_context(self.error))
+        if self.multipart is not None and self.multipart.at_archive and self.held != PyBytes_GET_SIZE(self.multipart.closing):
+            return self.end_answer(SHORT, self.damage("multipart", "the end of the answer", "the closing delimiter", "another"))
         if self.state == PAYLOAD:
             found = f"{self.filled if self.dest != NULL else self.limit() - self.pos} of its {self.size} bytes"
         else:
             found = "the end of the answer"
-        raise self.incomplete(self.damage("tar", "the archive is cut", self.entries.describe(self.index), found))
+        return self.end_answer(SHORT, self.damage("tar", "the archive is cut", self.entries.describe(self.index), found))
+
+    cdef int end_answer(self, int over, object cause) except -1:
+        """The answer brings nothing more. 0."""
+        self.over = over
+        self.cause = cause
+        self.was_inside = self.state == PAYLOAD
+        self.want = ANSWER
+        self.drains = over == WINDOW or (over == SHORT and self.tar.done)
+        if not self.drains:
+            self.drop_answer()
+        return 0
+
+    cdef int drop_answer(self) except -1:
+        """Forget the answer's decoders and what has not been handed out of it."""
+        self.free_payload()
+        self.state = IDLE
+        self.framing = None
+        self.multipart = None
+        self.tar = None
+        self.out = None
+        self.held = 0
+        self.ended = OPEN
+        self.error = None
+        self.slow_head = False
+        self.pos = self.end
+        self.first = self.index
+        return 0
+
+    cdef void free_payload(self) noexcept:
+        """Let go of the payload at hand."""
+        self.dest = NULL
+        Py_XDECREF(self.whole_bytes)
+        self.whole_bytes = NULL
+        self.own_block = None
+        self.cut_at = 0
 
     cdef int begin_payload(self) except -1:
         """Choose the place of a payload of `size` bytes that begins at `pos`."""
@@ -495,6 +726,10 @@ cdef class Delivery:
             self.reserve(min(self.size, GROWTH))
         return 0
 
+    cdef uint8_t *slab_at(self) noexcept:
+        """Where the payload at hand lies in the slab."""
+        return (<uint8_t *> self.into.buf if self.has_into else self.slab.data) + self.used
+
     cdef int reserve(self, Py_ssize_t room) except -1:
         """Have room for so many bytes of the payload at hand. Memory is taken as bytes arrive, not as headers claim."""
         cdef Py_ssize_t ahead
@@ -509,16 +744,16 @@ cdef class Delivery:
         elif self.form == ITEMS:
             self.own_block.grow(ahead)
             self.dest = self.own_block.data
-        elif self.has_into:
-            self.dest = <uint8_t *> self.into.buf + self.used
-            ahead = self.into.len - self.used
         else:
-            if self.slab is None:
-                self.slab = take_block(max(self.used + ahead, self.expected))
-            elif self.used + ahead > self.slab.capacity:
-                self.slab.grow(max(self.used + ahead, 2 * self.slab.capacity))
-            self.dest = self.slab.data + self.used
-            ahead = self.slab.capacity - self.used
+            if self.has_into:
+                ahead = self.into.len - self.used
+            else:
+                if self.slab is None:
+                    self.slab = take_block(max(self.used + ahead, self.expected))
+                elif self.used + ahead > self.slab.capacity:
+                    self.slab.grow(max(self.used + ahead, 2 * self.slab.capacity))
+                ahead = self.slab.capacity - self.used
+            self.dest = self.slab_at()
         self.room = ahead
         return 0
 
@@ -566,12 +801,12 @@ cdef class Delivery:
                 raise self.damage(
                     "batch", "the member of an entry that is reported missing", "__404__/...", name[:min(n, 200)])
             if length > 0 and self.size != length:
+                self.wrong_range = True
                 raise self.damage(
                     "batch", "a byte range came with the wrong length (the server's recovery sends the whole object)",
                     length, self.size)
         elif self.size == 0 and n > 8 and memcmp(name, b"__404__/", 8) == 0 and self.is_named(name + 8, n - 8, True):
             self.err_msg = reported if reported is not None else MISSING
-            self.misses += 1
         else:
             raise self.damage("batch", "a member's name", self.entries.describe(self.index), name[:min(n, 200)])
         return 0
@@ -610,14 +845,9 @@ cdef class Delivery:
 
     cdef int read_metadata(self) except -1:
         """Go on to the archive: 1, or 0 if more bytes are needed."""
-        cdef Py_ssize_t used
         if self.multipart is None:      # an answer without a body has no content type either
-            return 0 if self.ended == OPEN else self.starved()
-        try:
-            used = self.multipart.take(self.buffer.data + self.pos, self.end - self.pos)
-        except WireError as error:
-            raise self.in_context(error)
-        self.pos += used
+            return self.starved()
+        self.pos += self.multipart.take(self.buffer.data + self.pos, self.end - self.pos)
         if not self.multipart.at_archive:
             return self.starved()
         beginning = self.multipart.metadata[:64]
@@ -631,8 +861,8 @@ cdef class Delivery:
             good = False
         if not good:
             raise self.damage("metadata", "the metadata part", '{"out": [{...}, ...]}', beginning)
-        if len(out) > self.count:
-            raise self.damage("metadata", "the number of records", self.count, len(out))
+        if len(out) > self.stop - self.first:
+            raise self.damage("metadata", "the number of records", self.stop - self.first, len(out))
         self.out = out
         self.hold_back()
         self.state = HEADER
@@ -641,12 +871,11 @@ cdef class Delivery:
     cdef str check_out(self):
         """Hold the server's record of the entry at hand against entry and member. Why it is missing, or None."""
         cdef Py_ssize_t i = self.index
-        if i >= len(self.out):
-            raise self.incomplete(self.damage("metadata", "the records end too soon", self.count, len(self.out)))
+        record = self.out[i - self.first]
         name = self.entries.names[i]
-        if type(self.out[i]) is dict:
+        if type(record) is dict:
             raise self.damage("metadata", "a record's objname", name, "none")
-        got, size, back, reason = <tuple> self.out[i]
+        got, size, back, reason = <tuple> record
         archpath = self.entries.archpath(i)
         if got != name and (archpath is None or got not in (f"{name}/{archpath}", f"{name}{archpath}")):
             raise self.damage("metadata", "a record's objname", name, got)
@@ -678,22 +907,12 @@ cdef class Delivery:
     cdef object in_context(self, object error):
         """A decoder's or the connection's error, with the entry and the place it happened at."""
         entry = self.entries.describe(self.index)
-        error.message = f"{error.message}; at {entry}, after {self.index} of {self.count} entries"
+        if entry not in error.message:
+            error.message = f"{error.message}; at {entry}"
         error.req_url = error.req_url or self.url
         if isinstance(error, WireError):
             error.entry = error.entry or entry
             error.remedy = error.remedy or REMEDIES.get(error.layer, REMEDY)
-        return error
-
-    cdef object incomplete(self, object cause):
-        """The batch cannot be made whole."""
-        missing = tuple(range(self.index, self.count))
-        error = IncompleteBatchError(
-            0, f"the batch is incomplete: {self.index} of {self.count} entries came, the first that did not is "
-            f"{self.entries.describe(self.index)}: {cause.message}", self.url,
-            remedy="error.rest() is a batch of what is missing", requested=self.count, received=self.index,
-            missing=missing, attempts=self.attempts, _rest=self.make_rest(self.entries.subset(missing)))
-        error.__cause__ = cause
         return error
 
     cdef object not_found(self, list indices):
@@ -702,7 +921,8 @@ cdef class Delivery:
         if len(indices) > 20:
             named = f"{named}; and {len(indices) - 20} more"
         return ErrObjNotFound(
-            404, f"{len(indices)} of {self.count} entries do not exist: {named}", self.url, missing=tuple(indices),
+            404, f"{named}: no such object or member ({len(indices)} of {self.count} entries)", self.url,
+            missing=tuple(indices),
             remedy="check the names, or take missing entries as items with missing='mark' (get(): cont_on_err=True)")
 
 
@@ -730,7 +950,7 @@ cdef class Results:
             while True:
                 item = self.delivery.take()
                 if item is not None:
-                    if self.delivery.state == WHOLE:
+                    if self.delivery.index == self.delivery.count:
                         self.finish()
                     return item
                 call.pump()

@@ -12,6 +12,8 @@ from aisfast.enums import Colocation
 from aisfast.errors import IncompleteBatchError
 from aisfast.models import MossIn, MossReq
 from aisfast.policy import Policy
+from aisfast.resume import Resume
+from aisfast.singles import Singles
 from aisfast.stats import Stats
 from aisfast.transport import Call
 
@@ -319,32 +321,49 @@ class Batch:
         if policy is not None and not isinstance(policy, Policy):
             raise ValueError(f"policy={policy!r} must be a Policy")
         policy = policy or client.policy
+        transport = client.transport
         entries: Entries = request.freeze()  # type: ignore[attr-defined]
         own = (None, None) if self.bucket is None else (self.bucket.name, _value(self.bucket.provider))
         if (entries.bucket, entries.provider) != own:
             entries = entries.copy()  # an earlier call may still hand out items of them
             entries.bucket, entries.provider = own
-        coloc = request.colocation or 0
-        body = entries.body(
-            request.output_format, coer, request.only_obj_name, request.streaming_get, coloc
-        )
-        if entries.unspeakable >= 0:
-            raise ValueError(
-                f"{entries.describe(entries.unspeakable)!r}: its text holds lone surrogates, so it is no UTF-8 text; "
-                "nothing can have that name"
-            )
+        namespace = None
+        if self.bucket is not None and self.bucket.namespace is not None:
+            namespace = self.bucket.namespace.get_path()
+        mime, onob, coloc = request.output_format, request.only_obj_name, request.colocation or 0
+        coer = coer or policy.get_missing
+
+        def body(some: Entries, streaming: bool) -> bytes:
+            text = some.body(mime, coer, onob, streaming, coloc)
+            if some.unspeakable >= 0:
+                raise ValueError(
+                    f"{some.describe(some.unspeakable)!r}: its text holds lone surrogates, so it is no UTF-8 text; "
+                    "nothing can have that name"
+                )
+            return text
+
         delivery = Delivery(
             entries,
             form,
             streaming=bool(request.streaming_get),
-            only_obj_name=bool(request.only_obj_name),
+            only_obj_name=bool(onob),
             missing_raises=strict,
             max_entry=policy.max_entry,
-            make_rest=self._rest,
             into=into,
-            expected=int(client.transport.view.entry_bytes * len(entries)),
+            expected=int(transport.view.entry_bytes * len(entries)),
         )
-        return Call(client.transport, delivery, self._path(coloc), body, policy), delivery
+        resume = Resume(
+            delivery,
+            policy,
+            transport.view,
+            body=body,
+            streaming=bool(request.streaming_get),
+            coer=bool(coer),
+            rest=self._rest,
+            rng=transport.rng,
+        )
+        singles = Singles(client.session, entries, namespace, policy.max_entry)
+        return Call(transport, delivery, resume, self._path(coloc), singles), delivery
 
     def _path(self, coloc: int) -> str:
         path, params = "ml/moss", {}

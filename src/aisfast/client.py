@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from aisfast.batch import Batch
     from aisfast.legacy import BatchLoader
     from aisfast.stats import Stats
-    from aisfast.transport import ClusterView, Transport
+    from aisfast.transport import Transport
+    from aisfast.view import ClusterView
 
 
 class Client:

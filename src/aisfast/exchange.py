@@ -26,13 +26,14 @@ class StaleConnection(Exception):
 class Exchange:
     """One connection, for one request at a time: idle, in use, or draining what follows a whole batch."""
 
-    __slots__ = ("absolute", "fresh", "host", "pid", "sock", "trail")
+    __slots__ = ("absolute", "bounded", "fresh", "host", "pid", "sock", "trail")
 
     def __init__(self, host: Host, sock: socket.socket, absolute: bool) -> None:
         self.host = host
         self.sock = sock
         self.absolute = absolute  # over a forward proxy: requests name the whole URL
         self.fresh = True  # nothing was sent on it yet
+        self.bounded = False  # the next read is, by less than the host's limit
         self.trail: Trail | None = None
         self.pid = os.getpid()
 
@@ -47,6 +48,7 @@ class Exchange:
         secret = f"Authorization: Bearer {token}\r\n" if token else ""
         head = f"GET {target} HTTP/1.1\r\n{host.headers}{secret}Content-Length: {len(body)}\r\n\r\n".encode("latin-1")
         self.sock.settimeout(host.read_timeout)
+        self.bounded = False
         self.sock.sendall(head + body)
 
     def read_head(self, buffer: memoryview) -> tuple[Head, int]:
@@ -102,6 +104,16 @@ class Exchange:
         except OSError as error:
             return type(error).__name__ not in ("SSLWantReadError", "SSLWantWriteError")
         return True
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound the next read, if the host's own limit is longer."""
+        limit = self.host.read_timeout
+        if limit is None or seconds < limit:
+            self.sock.settimeout(max(0.001, seconds))
+            self.bounded = True
+        elif self.bounded:
+            self.sock.settimeout(limit)
+            self.bounded = False
 
     def is_quiet(self) -> bool:
         """Nothing has come on the idle connection: it was not closed, and no stray byte waits."""

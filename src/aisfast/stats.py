@@ -18,6 +18,9 @@ class Stats:
         bytes_copied: Payload bytes that were copied after they were received.
         reads: Reads of answers' bodies.
         redirects: Redirects followed.
+        resumes: Answers that ended too soon, and whose rest was asked for again.
+        retries: Requests that failed and were sent again.
+        singles: Entries, or sizes of objects, got by REST calls of their own.
         reconnects: Kept connections that had died and were replaced.
         connections: Connections opened.
         throttled: Answers with status 429.
@@ -35,6 +38,9 @@ class Stats:
     bytes_copied: int = 0
     reads: int = 0
     redirects: int = 0
+    resumes: int = 0
+    retries: int = 0
+    singles: int = 0
     reconnects: int = 0
     connections: int = 0
     throttled: int = 0

@@ -1,4 +1,4 @@
-"""The blocking shell: moves bytes between sockets and a `Delivery`, and decides nothing about them.
+"""The blocking shell: moves bytes between sockets and a `Delivery`, and carries out what its `Resume` decides.
 
     Transport    one per client: its hosts, their idle and draining connections
     Call         one batch: asks the endpoint, follows the redirect, reads until the Delivery has what it wants
@@ -7,43 +7,28 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import threading
 import weakref
 from collections.abc import Iterable
-from time import perf_counter
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
-from aisfast._decode import Head
-from aisfast._delivery import Delivery, Trail
+from aisfast._delivery import Delivery, Trail, Want
 from aisfast.errors import NO_GATEWAY, AISError, ErrRangeNotSatisfiable, SentRequest, WireError, error_from_answer
 from aisfast.exchange import Exchange, Host, StaleConnection, framing_of, keeps_alive
-from aisfast.policy import Policy
+from aisfast.resume import Ask, Read, Resume, Several, Single, Wait
 from aisfast.session import Session, origin_of
 from aisfast.settings import MAX_DRAINING, MAX_ERROR_BODY, MAX_REDIRECTS
 from aisfast.stats import Stats
+from aisfast.view import ClusterView
+
+if TYPE_CHECKING:
+    from aisfast._decode import Head
+    from aisfast.singles import Singles
 
 REDIRECTS = (301, 302, 307, 308)
-
-
-class ClusterView:
-    """What a client has seen of its cluster. Pickles with it.
-
-    Attributes:
-        targets: Most targets seen at once; 0 before the first redirect.
-        entry_bytes: Mean payload of an entry in the latest whole batch; 0.0 before it.
-    """
-
-    def __init__(self, targets: int = 0) -> None:
-        self.targets = targets
-        self.entry_bytes = 0.0
-
-    def saw_redirect(self, location: str) -> int:
-        """Count the targets that a GetBatch redirect tells of: the last item of its path."""
-        path = location.partition("?")[0]
-        count = path.rpartition("/")[2]
-        targets = int(count) if count.isdecimal() and len(count) < 7 else 0
-        self.targets = max(self.targets, targets)
-        return targets
 
 
 class Transport:
@@ -53,6 +38,7 @@ class Transport:
         self.session = session
         self.view = view or ClusterView(session.settings.expect_targets)
         self.stats = Stats()
+        self.rng = random.Random()
         self._lock = threading.RLock()  # a call collected as garbage may get here from inside
         self._hosts: dict[str, Host] = {}
         self._trusted: set[str] = set()
@@ -180,21 +166,28 @@ def _close(hosts: Iterable[Host]) -> None:
 
 
 class Call:
-    """One batch on its way through the blocking shell."""
+    """One batch on its way through the blocking shell.
+
+    Args:
+        path: Below `/v1/`, with its query.
+        singles: For entries that have to be got one by one.
+    """
 
     _exchange: Exchange | None = None
     _keep = False  # the connection may be used after this answer
     _over = True
 
-    def __init__(self, transport: Transport, delivery: Delivery, path: str, body: bytes, policy: Policy) -> None:
+    def __init__(self, transport: Transport, delivery: Delivery, resume: Resume, path: str, singles: Singles) -> None:
         self.transport = transport
         self.session = transport.session
         self.delivery = delivery
-        self.policy = policy
+        self.resume = resume
+        self.singles = singles
         self.stats = Stats()
         self._url = f"{self.session.settings.endpoint}/v1/{path}"
-        self._body = body
-        self._began = 0.0
+        self._accepted = False
+        self._began = self._left = monotonic()
+        self._away = 0.0  # what the consumer took, until the latest step
         self._over = False
 
     def __del__(self) -> None:
@@ -208,24 +201,71 @@ class Call:
             AISConnectionError, AISTimeoutError: There was no answer.
             WireError: What answers does not speak GetBatch.
         """
-        self._began = perf_counter()
         try:
-            self.delivery.sent()
-            self.stats.requests += 1
-            self._ask()
+            while not self._accepted and not self.delivery.supplied:
+                self.pump()
         except BaseException:
             self.close()
             raise
-        finally:
-            self.stats.wait += perf_counter() - self._began
 
     def pump(self) -> None:
-        """One read of the answer."""
-        exchange = self._exchange
-        delivery = self.delivery
-        if exchange is None:
+        """One step towards the next entry.
+
+        Raises:
+            AISError: The batch cannot be made whole.
+        """
+        entered = monotonic()
+        self._away += entered - self._left
+        self.resume.away = self._away
+        try:
+            self._step(entered - self._away)
+        finally:
+            self._left = monotonic()
+            self.stats.wait += self._left - entered
+
+    def finish(self) -> None:
+        """The batch is whole."""
+        self.transport.view.entry_bytes = self.delivery.payload_bytes / self.delivery.count
+        self.resume.next(self._left - self._away)
+        self._end_answer()
+        self._count()
+
+    def close(self) -> None:
+        """Give up: the connection is closed."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self.transport.view.open -= 1
+            exchange.close()
+        self._count()
+
+    # ----------------------------------------------------------------------------------------------------------- steps
+
+    def _now(self) -> float:
+        """The shell's clock, which stands still while the consumer works."""
+        return monotonic() - self._away
+
+    def _step(self, now: float) -> None:
+        if self._over:
             raise RuntimeError("this batch is closed")
-        start = perf_counter()
+        step = self.resume.next(now)
+        if type(step) is Read:
+            self._read(step.until - now)
+            return
+        if self._exchange is not None and self.delivery.want == Want.ANSWER:
+            self._end_answer()
+        if type(step) is Wait:
+            sleep(max(0.0, step.until - now))
+        elif type(step) is Ask:
+            self._send(step)
+        elif type(step) is Single:
+            self._single(step.kind, step.entry)
+        elif type(step) is Several:
+            self.resume.on_several(self.singles.several(step.indices))
+
+    def _read(self, patience: float) -> None:
+        exchange, delivery = self._exchange, self.delivery
+        assert exchange is not None
+        exchange.wait_at_most(patience)
         try:
             with delivery.get_buffer() as buffer:
                 n = exchange.sock.recv_into(buffer)
@@ -233,37 +273,55 @@ class Call:
             delivery.on_error(self._failure(error, delivery.url))
         else:
             if n:
-                delivery.commit(n)
+                delivery.commit(n, monotonic())
             else:
                 delivery.on_eof()
-        self.stats.wait += perf_counter() - start
 
-    def finish(self) -> None:
-        """The batch is whole."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            self.transport.view.entry_bytes = self.delivery.payload_bytes / self.delivery.count
-            if self._keep:
-                self.transport.release(exchange, self.delivery.leftover())
-            else:
-                exchange.close()
-        self._count()
+    def _single(self, kind: str, index: int) -> None:
+        self.stats.singles += 1
+        try:
+            value = self.singles.size(index) if kind == "size" else self.singles.payload(index)
+        except AISError as error:
+            self.resume.on_single_failed(kind, error, self._now())
+        else:
+            self.resume.on_single(kind, value, self._now())
 
-    def close(self) -> None:
-        """Give up: the connection is closed."""
+    def _end_answer(self) -> None:
+        """The answer under way brings nothing more: its connection drains, if it ended well, or is closed."""
         exchange, self._exchange = self._exchange, None
-        if exchange is not None:
+        if exchange is None:
+            return
+        self.transport.view.open -= 1
+        delivery = self.delivery
+        if self._keep and (delivery.index == delivery.count or delivery.drains):
+            self.transport.release(exchange, delivery.leftover())
+        else:
             exchange.close()
-        self._count()
 
     # ---------------------------------------------------------------------------------------------------------- asking
 
-    def _ask(self) -> None:
+    def _send(self, ask: Ask) -> None:
+        """Carry out a request."""
+        self.stats.requests += 1
+        self.delivery.begin(ask.streaming, ask.stop, monotonic())
+        try:
+            self._reach(ask.body, ask.until)
+        except AISError as error:
+            if error.status_code >= 400:
+                self.resume.on_refused(error, self._now())
+            else:
+                self.resume.on_lost(error, self._now())
+        else:
+            self._accepted = True
+            self.transport.view.open += 1
+            self.resume.on_accepted()
+
+    def _reach(self, body: bytes, until: float) -> None:
         """To a 200: on new connections if a kept one had died, with a new token if the old one had expired."""
         kept = may_renew = True
         while True:
             try:
-                self._follow(kept)
+                self._follow(body, until, kept)
                 return
             except StaleConnection:
                 self.stats.reconnects += 1
@@ -273,16 +331,18 @@ class Call:
                     raise
                 may_renew, kept = False, True
 
-    def _follow(self, kept: bool) -> None:
+    def _follow(self, body: bytes, until: float, kept: bool) -> None:
         """From the endpoint through its redirect to a 200."""
         url = self._url
         for _ in range(MAX_REDIRECTS + 1):
-            head = self._leg(url, kept)
+            head = self._leg(url, body, until, kept)
             if head is None:
                 return
             self.stats.redirects += 1
-            url = self.transport.follow(url, head.headers.get("location"), self.policy.redirect_hosts)
-            self.stats.targets = max(self.stats.targets, self.transport.view.saw_redirect(url))
+            url = self.transport.follow(url, head.headers.get("location"), self.resume.policy.redirect_hosts)
+            targets = targets_of(url)
+            self.stats.targets = max(self.stats.targets, targets)
+            self.resume.on_redirect(targets, self._now())
         raise WireError(
             0,
             f"more than {MAX_REDIRECTS} redirects, the last to {origin_of(url)}",
@@ -291,7 +351,7 @@ class Call:
             remedy="check the addresses in the cluster map (`aisfast doctor`)",
         )
 
-    def _leg(self, url: str, kept: bool) -> Head | None:
+    def _leg(self, url: str, body: bytes, until: float, kept: bool) -> Head | None:
         """One request. None: a 200, whose body is the delivery's; else a redirect's head, its connection given back."""
         transport = self.transport
         host = transport.host(url)
@@ -300,9 +360,10 @@ class Call:
         try:
             broken: OSError | None = None
             try:
-                exchange.send(url, self._body, token)
+                exchange.send(url, body, token)
             except OSError as error:  # refused before all was sent? then an answer may be there
                 broken = error
+            exchange.wait_at_most(until - self._now())
             with self.delivery.get_buffer() as buffer:
                 try:
                     head, filled = exchange.read_head(buffer)
@@ -312,8 +373,9 @@ class Call:
                     raise self._failure(broken or error, url) from error
                 first = bytes(buffer[head.size : filled]) if head.status != 200 else b""
             if head.status == 200:
-                self.delivery.on_head(head, framing_of(head), url)
-                self.delivery.commit(filled, head.size)
+                now = monotonic()
+                self.delivery.on_head(head, framing_of(head), url, now)
+                self.delivery.commit(filled, now, head.size)
                 self._exchange = exchange
                 self._keep = keeps_alive(head) and broken is None
                 return None
@@ -380,7 +442,9 @@ class Call:
             return
         self._over = True
         stats, delivery = self.stats, self.delivery
-        stats.wall = perf_counter() - self._began if self._began else 0.0
+        stats.wall = monotonic() - self._began
+        counts = self.resume.counts
+        stats.resumes, stats.retries = counts.resumes, counts.retries
         stats.members = delivery.index
         stats.misses = delivery.misses
         stats.payload_bytes = delivery.payload_bytes
@@ -388,3 +452,9 @@ class Call:
         stats.bytes_copied = delivery.bytes_copied
         stats.reads = delivery.reads
         self.transport.add_stats(stats)
+
+
+def targets_of(location: str) -> int:
+    """How many targets a GetBatch redirect tells of: the last item of its path; 0 if it tells nothing."""
+    count = location.partition("?")[0].rpartition("/")[2]
+    return int(count) if count.isdecimal() and len(count) < 7 else 0

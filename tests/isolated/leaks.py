@@ -31,7 +31,7 @@ def once(kind, i):
         assert len(got.error.rest()) > 0
     elif kind == "dropped":
         delivery = delivery_of(asked, [Form.PAIRS, Form.ITEMS][i % 2], streaming=streaming)
-        feed = Feed(delivery, [raw[:250_000]])
+        feed = Feed(delivery, [raw[:250_000]], streaming)
         feed.open()
         results = Results(delivery, feed)
         for _ in range(i % 4):
