@@ -93,6 +93,7 @@ cdef class Delivery:
 
     # counted
     cdef readonly int64_t misses
+    cdef readonly Py_ssize_t first_miss # its index, if there are misses
     cdef readonly int64_t payload_bytes
     cdef readonly int64_t wire_bytes
     cdef readonly int64_t bytes_copied
@@ -103,10 +104,13 @@ cdef class Delivery:
     cdef int hold_back(self) except -1
     cdef Py_ssize_t limit(self) noexcept
     cdef int complete(self) except -1
+    cdef int go_on(self, bint only_metadata) except -1
     cdef int pass_over(self) except -1
     cdef int advance(self) except -1
+    cdef void count_miss(self) noexcept
     cdef bint in_doubt(self) noexcept
     cdef int starved(self) except -1
+    cdef int too_short(self, str layer, str what, Py_ssize_t came) except -1
     cdef int end_answer(self, int over, object cause) except -1
     cdef int drop_answer(self) except -1
     cdef void free_payload(self) noexcept

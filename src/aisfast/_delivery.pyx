@@ -1,8 +1,8 @@
 # cython: nonecheck=True
 """What was asked for against what came: verifies every entry, places its payload, and knows when a batch is whole.
 
-No socket and no clock: time is an argument. A `Resume` (`resume.py`) decides what to ask for and what an end means, a shell
-(`transport.py`) moves the bytes; both can be replaced by a simulation.
+No socket and no clock: time is an argument. A `Resume` (`resume.py`) decides what to ask for and what an end means, a
+shell (`transport.py`) moves the bytes; both can be replaced by a simulation.
 
     begin, on_head                      a request for some of the entries goes out, a 200 has come
     get_buffer, then commit             a read; or on_eof, on_error
@@ -71,7 +71,7 @@ cdef enum State:
     PROLOGUE                    # in what precedes the archive
     HEADER                      # before or in a member's headers
     PAYLOAD
-    PAUSED                      # at a member, before its payload is handed out or the entry counts as missing: see `want`
+    PAUSED                      # at a member whose entry is held back until something is decided: see `want`
 
 cpdef enum Want:
     """What a Delivery needs to go on."""
@@ -224,6 +224,7 @@ cdef class Delivery:
         self.drop_answer()
         self.want = BYTES
         self.over = GOING
+        self.drains = False
         self.cause = None
         self.wrong_range = False
         self.read_at = now
@@ -293,8 +294,8 @@ cdef class Delivery:
         if not 0 <= start <= n <= self.lent_size or (start and self.lent_direct):
             raise ValueError("more bytes than were asked for")
         if now - self.read_at >= SILENCE:
-            # What comes within 8 KiB (the server's buffers) after a silence may be its recovery's work. A silence that the
-            # consumer overslept cannot be seen: then all that has gathered meanwhile is in doubt.
+            # What comes within 8 KiB (the server's buffers) after a silence may be its recovery's work. A silence that
+            # the consumer overslept cannot be seen: then all that has gathered meanwhile is in doubt.
             self.catching_up = True
         if self.catching_up:
             self.doubtful = self.received + n + DOUBT_ZONE
@@ -374,7 +375,7 @@ cdef class Delivery:
         self.want = BYTES
 
     def supply(self, payload) -> None:
-        """The payload of the entry at `index`, got in another way. What an answer under way has for it is passed over."""
+        """The payload of the entry at hand, got in another way. What an answer under way has for it is passed over."""
         if self.given is not None:
             raise RuntimeError("an entry was supplied and not yet taken")
         self.given = memoryview(payload).cast("B")
@@ -388,7 +389,7 @@ cdef class Delivery:
         """The entry at `index` is missing, for a reason that no answer under way has told."""
         self.supply(b"")
         self.err_msg = err_msg
-        self.misses += 1
+        self.count_miss()
 
     def abandon(self) -> None:
         """Nothing more is wanted of the answer."""
@@ -442,20 +443,23 @@ cdef class Delivery:
         """Bytes of the payload at hand, when it is held."""
         return self.size
 
-    def missing_error(self, str reason) -> ErrObjNotFound:
-        """The error for the entry at `index`, which is missing."""
-        error = self.not_found([self.index])
+    def missing_error(self, str reason, Py_ssize_t index=-1) -> ErrObjNotFound:
+        """The error for an entry that is missing: the one at hand if no other is named."""
+        error = self.not_found([self.index if index < 0 else index])
         error.message = f"{error.message}: {reason}"
         return error
 
     def metadata_ready(self) -> bool:
-        """Buffered mode: the server's record of each entry is here. False: `want` says what is needed.
+        """Buffered mode: the server's record of each entry is here, or what is at hand is known in another way. False:
+        `want` says what is needed.
 
         Raises:
             ErrObjNotFound: It reports a missing entry, and that is an error.
         """
-        if self.state == PROLOGUE and not self.read_metadata():
-            return False
+        if self.given is not None:
+            return True
+        if self.want == BYTES and self.state == PROLOGUE:
+            self.go_on(True)
         if self.out is None:
             return self.index == self.count
         if self.missing_raises and not self.hold_misses:
@@ -490,7 +494,7 @@ cdef class Delivery:
     cdef object take(self):
         """The next item, or None: the batch is at its end, or `want` says what is needed."""
         cdef Py_ssize_t i = self.index
-        cdef object payload, owner
+        cdef object payload
         cdef Block block
         cdef uint8_t *at
         if i == self.count or not self.complete():
@@ -546,15 +550,19 @@ cdef class Delivery:
         return at if at > self.pos else self.pos
 
     cdef int complete(self) except -1:
-        """Go on to the end of the entry at hand: 1, or 0: `want` says what is needed. Wrong bytes end the answer."""
+        """Go on to the end of the entry at hand: 1, or 0: `want` says what is needed."""
         if self.given is not None:
             return self.pass_over()
         if self.want != BYTES:
             return 0
         if self.index == self.stop:
             return self.end_answer(WINDOW, None)
+        return self.go_on(False)
+
+    cdef int go_on(self, bint only_metadata) except -1:
+        """Decode what is here: 1, or 0. Wrong bytes end the answer."""
         try:
-            return self.advance()
+            return self.read_metadata() if only_metadata else self.advance()
         except LimitError as error:
             raise self.in_context(error)
         except WireError as error:
@@ -584,8 +592,7 @@ cdef class Delivery:
                 self.pos += self.tar.used
                 if event == TAR_MEMBER:
                     if self.multipart is not None and self.index - self.first >= len(self.out):
-                        return self.end_answer(SHORT, self.damage(
-                            "metadata", "the records end too soon", f"{self.stop - self.first} records", f"{len(self.out)}"))
+                        return self.too_short("metadata", "the records end too soon", len(self.out))
                     self.verify()
                     self.begin_payload()
                     self.state = PAYLOAD
@@ -595,8 +602,7 @@ cdef class Delivery:
                         self.want = MISS
                         return 0
                 elif event == TAR_END:
-                    return self.end_answer(SHORT, self.damage(
-                        "batch", "the archive ends too soon", f"{self.stop - self.first} entries", f"{self.index - self.first}"))
+                    return self.too_short("batch", "the archive ends too soon", self.index - self.first)
                 else:
                     return self.starved()
             if self.state == PAYLOAD:
@@ -606,7 +612,7 @@ cdef class Delivery:
                     self.payload_at = self.pos
                     self.pos += self.size
                 else:
-                    run = self.end - self.pos       # all of them, if more must follow: then none is the closing delimiter's
+                    run = self.end - self.pos   # all of them, if more must follow: none is the closing delimiter's
                     if run >= self.size - self.filled:
                         run = min(self.limit() - self.pos, self.size - self.filled)
                     if run > 0:
@@ -628,8 +634,14 @@ cdef class Delivery:
             self.tar.payload_done()
             self.state = HEADER
             self.payload_bytes += self.size
-            self.misses += self.err_msg is not None
+            if self.err_msg is not None:
+                self.count_miss()
             return 1
+
+    cdef void count_miss(self) noexcept:
+        if not self.misses:
+            self.first_miss = self.index
+        self.misses += 1
 
     cdef bint in_doubt(self) noexcept:
         """May the payload at hand be the whole object, where a range was asked for? Its length does not tell."""
@@ -650,13 +662,18 @@ cdef class Delivery:
             return self.end_answer(DAMAGED, self.in_context(self.framing.failure()))
         if self.ended == CUT_OFF:
             return self.end_answer(LOST, self.in_context(self.error))
-        if self.multipart is not None and self.multipart.at_archive and self.held != PyBytes_GET_SIZE(self.multipart.closing):
-            return self.end_answer(SHORT, self.damage("multipart", "the end of the answer", "the closing delimiter", "another"))
-        if self.state == PAYLOAD:
-            found = f"{self.filled if self.dest != NULL else self.limit() - self.pos} of its {self.size} bytes"
+        if self.multipart is not None and self.multipart.at_archive \
+                and self.held != PyBytes_GET_SIZE(self.multipart.closing):
+            cause = self.damage("multipart", "the end of the answer", "the closing delimiter", "another")
+        elif self.state == PAYLOAD:
+            here = self.filled if self.dest != NULL else self.limit() - self.pos
+            cause = self.damage("tar", "the archive is cut", f"{self.size} bytes of a payload", here)
         else:
-            found = "the end of the answer"
-        return self.end_answer(SHORT, self.damage("tar", "the archive is cut", self.entries.describe(self.index), found))
+            cause = self.damage("tar", "the archive is cut", "a member", "the end of the answer")
+        return self.end_answer(SHORT, cause)
+
+    cdef int too_short(self, str layer, str what, Py_ssize_t came) except -1:
+        return self.end_answer(SHORT, self.damage(layer, what, f"{self.stop - self.first} entries", came))
 
     cdef int end_answer(self, int over, object cause) except -1:
         """The answer brings nothing more. 0."""

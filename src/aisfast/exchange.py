@@ -10,6 +10,7 @@ import os
 import socket
 from collections import deque
 from contextlib import suppress
+from time import monotonic
 
 from aisfast._decode import Framing, Head, parse_head
 from aisfast._delivery import Trail
@@ -23,8 +24,14 @@ class StaleConnection(Exception):
     """A kept connection was dead before the answer's first byte: the request may be sent again."""
 
 
+MOST_SECONDS = 1e6  # that a socket may be told to wait
+
+
 class Exchange:
-    """One connection, for one request at a time: idle, in use, or draining what follows a whole batch."""
+    """One connection, for one request at a time: idle, in use, or draining what follows a whole batch.
+
+    Times are monotonic seconds.
+    """
 
     __slots__ = ("absolute", "bounded", "fresh", "host", "pid", "sock", "trail")
 
@@ -37,7 +44,19 @@ class Exchange:
         self.trail: Trail | None = None
         self.pid = os.getpid()
 
-    def send(self, url: str, body: bytes, token: str | None) -> None:
+    def receive(self, buffer: memoryview | bytearray, until: float) -> int:
+        """One read, for no longer than `until` and the host's own limit allow. An OSError is the caller's."""
+        left = until - monotonic()
+        limit = self.host.read_timeout
+        if left < (MOST_SECONDS if limit is None else limit):
+            self.sock.settimeout(max(0.001, left))
+            self.bounded = True
+        elif self.bounded:
+            self.sock.settimeout(limit)
+            self.bounded = False
+        return self.sock.recv_into(buffer)
+
+    def send(self, url: str, body: bytes, token: str | None, until: float) -> None:
         """Write a GetBatch request. An OSError is the caller's."""
         host = self.host
         target = url[len(host.prefix) :]
@@ -47,11 +66,12 @@ class Exchange:
             target = host.prefix + target
         secret = f"Authorization: Bearer {token}\r\n" if token else ""
         head = f"GET {target} HTTP/1.1\r\n{host.headers}{secret}Content-Length: {len(body)}\r\n\r\n".encode("latin-1")
-        self.sock.settimeout(host.read_timeout)
-        self.bounded = False
+        left = until - monotonic()
+        self.bounded = left < (MOST_SECONDS if host.read_timeout is None else host.read_timeout)
+        self.sock.settimeout(max(0.001, left) if self.bounded else host.read_timeout)
         self.sock.sendall(head + body)
 
-    def read_head(self, buffer: memoryview) -> tuple[Head, int]:
+    def read_head(self, buffer: memoryview, until: float) -> tuple[Head, int]:
         """Read into `buffer` until it holds a final response head. The head, and the bytes read.
 
         Raises:
@@ -62,7 +82,7 @@ class Exchange:
         filled = interim = 0
         while True:
             try:
-                n = self.sock.recv_into(buffer[filled:])
+                n = self.receive(buffer[filled:], until)
             except ConnectionError:
                 if not filled and not self.fresh:
                     raise StaleConnection from None
@@ -104,16 +124,6 @@ class Exchange:
         except OSError as error:
             return type(error).__name__ not in ("SSLWantReadError", "SSLWantWriteError")
         return True
-
-    def wait_at_most(self, seconds: float) -> None:
-        """Bound the next read, if the host's own limit is longer."""
-        limit = self.host.read_timeout
-        if limit is None or seconds < limit:
-            self.sock.settimeout(max(0.001, seconds))
-            self.bounded = True
-        elif self.bounded:
-            self.sock.settimeout(limit)
-            self.bounded = False
 
     def is_quiet(self) -> bool:
         """Nothing has come on the idle connection: it was not closed, and no stray byte waits."""

@@ -5,35 +5,37 @@ and decides when it cannot become so. A shell carries out its steps:
 
     Ask         a GetBatch request: then on_redirect, on_accepted or on_refused, on_lost
     Single      one REST call about one entry: then on_single or on_single_failed
-    Several     object GETs of several entries, in any order: then on_several
-    Read        one read of the answer, before `until`
-    Wait        nothing, until then
+    Several     object GETs of several entries, some at a time: then on_several
+    Read        one read of the answer
+    Wait        nothing
     None        the batch is whole
 
-What the silence of the cluster may cost is counted on the shell's clock, which stands still while the consumer works.
+each before `until`. What the silence of the cluster may cost is counted on the shell's clock, which stands still while
+the consumer works.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
-from enum import Enum
+import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aisfast._delivery import Over, Want
 from aisfast.errors import (
+    AISConnectionError,
     AISError,
     AISTimeoutError,
-    ErrBckNotFound,
     ErrObjNotFound,
     ErrRangeNotSatisfiable,
-    ErrRemoteBckNotFound,
     IncompleteBatchError,
     LimitError,
     WireError,
     parse_error_body,
 )
+from aisfast.stats import Stats
+from aisfast.verdict import Verdict, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,12 +53,13 @@ MOST_BACKOFF = 5.0  # ... up to this
 CONFLICT_BACKOFF = 1.0  # a map change takes a second or more
 BUDGET = 6  # misses in one answer that are taken for the server's soft-error budget (8 by default) when it ends short
 LEAST_WINDOW = 16  # entries asked for after a budget's end, at least
-COLD = 4  # missing among the first 2 * COLD entries: the batch is taken to be of a cold bucket
+DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GETs, if misses are
 STOCK = 64  # entries got by object GETs in one go
+HOPELESS = ("dns", "tls", "redirect", "proxy")  # kinds of failed connections that another try does not mend
 
 
 class Ask(NamedTuple):
-    """A GetBatch request for the entries up to `stop`; its head is waited for no longer than `until`."""
+    """A GetBatch request for the entries up to `stop`."""
 
     body: bytes
     streaming: bool
@@ -65,16 +68,18 @@ class Ask(NamedTuple):
 
 
 class Single(NamedTuple):
-    """One REST call about an entry: "size" of its object, or its "payload"."""
+    """One REST call about an entry: for the "size" of its object or member, or its "payload"."""
 
     kind: str
     entry: int
+    until: float
 
 
 class Several(NamedTuple):
-    """The payloads of these entries, each by an object GET, some at a time."""
+    """The payloads of these entries, each by an object GET."""
 
-    indices: range
+    entries: list[int]
+    until: float
 
 
 class Read(NamedTuple):
@@ -86,61 +91,6 @@ class Wait(NamedTuple):
 
 
 Step = Ask | Single | Several | Read | Wait | None
-
-
-class Kind(Enum):
-    """What an error answer to a GetBatch request means."""
-
-    FINAL = 0  # the request's own fault
-    TRANSIENT = 1
-    AT_ONCE = 2  # the redirect was stale: ask the gateway again
-    CONFLICT = 3  # the cluster map is changing
-    BUDGET = 4  # too many misses for one buffered answer
-    MISSING = 5
-    RANGE = 6
-    UNREADABLE = 7  # a shard that is damaged, or no archive
-
-
-def kind_of(error: AISError) -> Kind:
-    """What an error answer means. Protocol: a 400 is not always the request's fault, and no status is certain."""
-    status = error.status_code
-    fields = parse_error_body(error.message)
-    text = fields["message"]
-    if status in (429, 503) or status >= 500:
-        return Kind.TRANSIENT
-    if status == 409:
-        return Kind.CONFLICT
-    if status == 404:
-        if "prep-rx not done?" in text or "not active" in text:
-            return Kind.AT_ONCE
-        if isinstance(error, ErrBckNotFound | ErrRemoteBckNotFound):
-            return Kind.FINAL
-        return Kind.MISSING if "does not exist" in text or "doesn't exist" in text else Kind.FINAL
-    if status != 400:
-        return Kind.FINAL
-    if "exceeded soft-errors limit" in text:
-        return Kind.BUDGET
-    if fields.get("tcode") == "ErrRangeNotSatisfiable" or "not satisfiable range" in text:
-        # the gateway refuses shapes of ranges that no object can satisfy
-        return Kind.FINAL if str(fields.get("node", "")).startswith("p[") else Kind.RANGE
-    if text.startswith(("archive/", "gzip:", "lz4:", "zip:", "flate:")) or "unknown archive" in text:
-        return Kind.TRANSIENT if "missed writing" in text else Kind.UNREADABLE
-    if "unknown mime type" in text or fields.get("tcode") == "errUnknownMime":
-        return Kind.FINAL
-    by_gateway = str(fields.get("node", "")).startswith("p[") and fields.get("method") == "GET"
-    asked_nobody = not (text.startswith('Post "') or fields.get("tcode") in ("Error", "ErrNoNodes"))
-    return Kind.FINAL if by_gateway and asked_nobody else Kind.TRANSIENT
-
-
-@dataclass
-class Counts:
-    """What a Resume has counted."""
-
-    requests: int = 0
-    resumes: int = 0
-    retries: int = 0
-    throttled: int = 0
-    singles: int = 0
 
 
 class Resume:
@@ -155,6 +105,9 @@ class Resume:
         coer: Whether they are to go on behind a missing entry.
         rest: Makes of the entries not received what `IncompleteBatchError.rest()` returns.
         rng: For waiting times.
+    Attributes:
+        stats: What it has cost; the shell counts in it too.
+        away: Seconds that the consumer took: what the shell's clock lacks to a clock on the wall.
     """
 
     def __init__(
@@ -172,38 +125,44 @@ class Resume:
         self.delivery = delivery
         self.policy = policy
         self.view = view
-        self.counts = Counts()
+        self.stats = Stats()
+        self.away = 0.0
         self._body = body
         self._streaming = streaming
         self._coer = coer
         self._rest = rest
         self._rng = rng
+        self._start: float | None = None
+        # the request under way
         self._accepted = False  # a 200 has come for this batch
         self._asking = False  # a request is out, or its answer is coming
         self._alone = False  # for one entry, to learn what is wrong with it
-        self._began = 0  # where the answer under way began ...
-        self._misses = 0  # ... and how many misses there had been
-        self._window = delivery.count  # entries to ask for next
+        self._buffered = False
+        self._began = 0  # where its answer began ...
+        self._misses = 0  # ... how many misses there had been ...
+        self._before = (0.0, 0.0)  # ... and silence and kept_at
+        # what to ask for next
+        self._window = delivery.count  # entries
         self._ask_alone = False
-        self._single: str | None = None  # what to ask of the entry at hand by a REST call
+        self._single = ""  # what to ask of the entry at hand by a REST call
+        self._by_gets = 0  # entries before this one are got by object GETs
+        self._stock: dict[int, Any] = {}  # what these brought, by index
+        self._recent: deque[int] = deque(maxlen=DENSE)  # entries whose misses were asked for by a GET
+        self._waiting = False  # for a target that is gone
+        # what failed
+        self._last: AISError | None = None
         self._failures = 0  # in a row, without a newly verified entry
         self._not_before = 0.0
-        self._stuck: tuple[int, int] = (-1, 0)  # an entry that answers stopped at, and how often
-        self._cut: tuple[int, int] = (-1, 0)  # an entry that was cut inside its payload, and how often
-        self._damage: tuple[int, str] = (-1, "")  # an entry that came wrong, and how
-        self._last: AISError | None = None  # what failed last
-        self._start: float | None = None
+        self._stuck = (-1, 0)  # an entry that answers stopped at, and how often
+        self._cut = (-1, 0)  # an entry that was cut inside its payload, and how often
+        self._damage = (-1, "")  # an entry that came wrong, and how
+        self._refusal = (-1, "")  # an entry that was refused, and how
+        # the silence
         self._kept = 0  # bytes kept so far ...
         self._kept_at = 0.0  # ... and when the latest came
         self._verified = 0
         self._verified_at = 0.0
         self._silence = 0.0  # seconds, stretches that are over
-        self._before = (0.0, 0.0)  # silence and kept_at when the answer under way was asked for
-        self._waiting = False  # for a target that is gone
-        self._fetched = 0  # entries reported missing that were asked for by a GET
-        self._cold = False  # the rest is got by GETs
-        self._stock: dict[int, Any] = {}  # what they brought, by index
-        self.away = 0.0  # seconds that the consumer took: what the shell's clock lacks to a clock on the wall
 
     # ------------------------------------------------------------------------------------------------------------ steps
 
@@ -218,13 +177,6 @@ class Resume:
             self._start = self._kept_at = self._verified_at = now
         self._note(now)
         if delivery.index == delivery.count:
-            if self.counts.resumes or self.counts.retries:
-                log.warning(
-                    "a batch of %d entries was mended: %d answers ended early, %d requests failed",
-                    delivery.count,
-                    self.counts.resumes,
-                    self.counts.retries,
-                )
             return None
         if self._asking:
             want = delivery.want
@@ -233,39 +185,62 @@ class Resume:
             if want == Want.MISS:
                 return self._on_miss(now)
             if want == Want.DOUBT:
-                return Single("size", delivery.index)
+                return Single("size", delivery.index, self._limit(now))
             self._ended(now)
-        self._limit(now)
+        limit = self._limit(now)
         if now < self._not_before:
-            return Wait(min(self._not_before, self._limit(now)))
-        if self._cold:
-            return self._take_stock(now)
-        if self._single is not None:
-            kind, self._single = self._single, None
-            return Single(kind, delivery.index)
+            return Wait(min(self._not_before, limit))
+        if delivery.index < self._by_gets:
+            return self._take_stock(now, limit)
+        if self._single:
+            kind, self._single = self._single, ""
+            return Single(kind, delivery.index, limit)
         if self.view.full:
             self._not_before = now + self._rng.uniform(0, BACKOFF)
-            return Wait(self._not_before)
-        return self._ask(now)
+            return Wait(min(self._not_before, limit))
+        return self._ask(limit)
 
-    def _ask(self, now: float) -> Ask:
+    def end(self) -> None:
+        """The call is over, well or not: say what a user may want to know."""
+        delivery, stats = self.delivery, self.stats
+        if delivery.index == delivery.count and (stats.resumes or stats.retries):
+            log.warning(
+                "a batch of %d entries was mended: %d answers ended early, %d requests failed",
+                delivery.count,
+                stats.resumes,
+                stats.retries,
+            )
+        if delivery.misses and not self.policy.get_missing and not self.view.told_cold:
+            provider = delivery.entries.row(delivery.first_miss)[2] or delivery.entries.provider or "ais"
+            if provider != "ais":
+                self.view.told_cold = True
+                log.warning(
+                    "%s, of a cloud bucket (%s), was reported missing: GetBatch reads only objects that the cluster "
+                    "has already. Prefetch them, or have the missing ones fetched by Policy(get_missing=True)",
+                    delivery.entries.describe(delivery.first_miss),
+                    provider,
+                )
+
+    def _ask(self, limit: float) -> Ask:
         delivery = self.delivery
         self._alone, self._ask_alone = self._ask_alone, False
         stop = delivery.index + 1 if self._alone else min(delivery.count, delivery.index + self._window)
         streaming = self._streaming and not self._alone
         self._asking = True
+        self._buffered = not streaming
         self._began = delivery.index
         self._misses = delivery.misses
         self._before = (self._silence, self._kept_at)
-        self.counts.requests += 1
+        self.stats.requests += 1
         whole = delivery.index == 0 and stop == delivery.count
         entries = delivery.entries if whole else delivery.entries.subset(range(delivery.index, stop))
-        return Ask(self._body(entries, streaming), streaming, stop, self._limit(now))
+        return Ask(self._body(entries, streaming), streaming, stop, limit)
 
     # ----------------------------------------------------------------------------------------------------------- events
 
     def on_redirect(self, targets: int, now: float) -> None:
         """The gateway has redirected, and told how many targets there are."""
+        self.view.answered = True
         self.view.saw_targets(targets, now + self.away, self.policy.target_memory)
         self.delivery.hold_misses = self.policy.get_missing or (self.policy.resume and self.view.lost_targets)
 
@@ -287,31 +262,23 @@ class Resume:
         delivery.abandon()
         self._last = error
         if error.status_code == 429:
-            self.counts.throttled += 1
+            self.stats.throttled += 1
             self.view.throttled()
-        kind = kind_of(error)
-        count = delivery.stop - delivery.index
-        buffered = self._alone or not self._streaming
-        if kind in (Kind.BUDGET, Kind.MISSING, Kind.RANGE, Kind.UNREADABLE):
-            splits = kind is not Kind.MISSING or not delivery.missing_raises
-            if buffered and count > 1 and self.policy.resume and splits:
-                self._window = count // 2
-                self.counts.resumes += 1
-                return
-            if buffered and count == 1 and (self.policy.resume or delivery.count == 1):
-                self._bad_entry(kind, error)
-                return
-        if kind in (Kind.FINAL, Kind.BUDGET, Kind.MISSING, Kind.RANGE, Kind.UNREADABLE) or not self.policy.resume:
+        verdict = self._verdict(error)
+        if verdict in (Verdict.BUDGET, Verdict.MISSING, Verdict.RANGE, Verdict.UNREADABLE):
+            self._on_entry_refused(verdict, error, now)
+            return
+        if verdict is Verdict.FINAL or not self.policy.resume:
             raise self._given_up(error)
-        self.counts.retries += 1
-        if kind is Kind.AT_ONCE and not self._failures:
+        self.stats.retries += 1
+        if verdict is Verdict.AT_ONCE and not self._failures:
             self._failures += 1
             self._not_before = now
         else:
-            self._back_off(now, CONFLICT_BACKOFF if kind is Kind.CONFLICT else BACKOFF)
+            self._back_off(now, CONFLICT_BACKOFF if verdict is Verdict.CONFLICT else BACKOFF)
 
     def on_lost(self, error: AISError, now: float) -> None:
-        """There was no answer: no connection, or it broke before a 200's head was in.
+        """There was no answer: no connection, or it broke or made no sense before a 200's head was in.
 
         Raises:
             AISError: Asking again is of no use, or not wanted.
@@ -319,11 +286,15 @@ class Resume:
         self._asking = False
         self.delivery.abandon()
         self._last = error
-        kind = getattr(error, "kind", "")
-        hopeless = isinstance(error, WireError) or kind in ("dns", "tls", "redirect", "proxy")
-        if hopeless or not self.policy.resume or (kind in ("refused", "unreachable") and not self.view.answered):
+        new_here = not self.view.answered
+        if isinstance(error, WireError):
+            hopeless = new_here or isinstance(error, LimitError) or self._same_damage(error)
+        else:
+            kind = error.kind if isinstance(error, AISConnectionError) else ""
+            hopeless = kind in HOPELESS or (new_here and kind in ("refused", "unreachable"))
+        if hopeless or not self.policy.resume:
             raise self._given_up(error)
-        self.counts.retries += 1
+        self.stats.retries += 1
         self._back_off(now, BACKOFF)
 
     def on_single(self, kind: str, value: Any, now: float) -> None:
@@ -347,7 +318,7 @@ class Resume:
         elif came == value:
             delivery.settle(start, right)
         else:
-            self._leave_answer(now)
+            self._leave_answer()
             self._single = "payload"
 
     def on_single_failed(self, kind: str, error: AISError, now: float) -> None:
@@ -358,37 +329,27 @@ class Resume:
         """
         self._last = error
         if isinstance(error, ErrRangeNotSatisfiable):
-            self._leave_answer(now)
-            self._out_of_range(error.message, error)
-        elif isinstance(error, ErrObjNotFound):
-            self._as_missing(error.message)
-        elif 400 <= error.status_code < 500 and error.status_code not in (408, 409, 429):
+            self._out_of_range(parse_error_body(error.message)["message"], error)
+            return
+        verdict = self._verdict(error) if error.status_code >= 400 else Verdict.TRANSIENT
+        if verdict is Verdict.MISSING:
+            self._missing(parse_error_body(error.message)["message"], now)
+            return
+        if verdict is Verdict.UNREADABLE:
+            self._unreadable(error)
+            return
+        if verdict is Verdict.FINAL or isinstance(error, WireError) or not self.policy.resume:
             raise self._given_up(error)
-        else:
-            self._leave_answer(now)
-            self.counts.retries += 1
-            self._single = "payload" if kind == "payload" else None
-            self._back_off(now, BACKOFF)
+        self._leave_answer()
+        self.stats.retries += 1
+        self._single = "payload" if kind == "payload" and self.delivery.index >= self._by_gets else ""
+        self._back_off(now, BACKOFF)
 
     def on_several(self, found: dict[int, Any]) -> None:
         """Object GETs have brought payloads, or the errors that say why not, by index."""
         self._stock.update(found)
 
-    def _take_stock(self, now: float) -> Step:
-        """Hand over what object GETs have brought, in order."""
-        delivery = self.delivery
-        index = delivery.index
-        if index not in self._stock:
-            return Several(range(index, min(delivery.count, index + STOCK)))
-        value = self._stock.pop(index)
-        if not isinstance(value, AISError):
-            delivery.supply(value)
-        else:
-            self.on_single_failed("payload", value, now)
-            self._single = None
-        return Wait(now)
-
-    # -------------------------------------------------------------------------------------------------- an answer's end
+    # ------------------------------------------------------------------------------------------- an answer that is over
 
     def _ended(self, now: float) -> None:
         """The answer under way brings nothing more, and the batch is not whole."""
@@ -402,105 +363,167 @@ class Resume:
         else:  # all its time was silence
             self._silence, self._kept_at = self._before
         if delivery.over == Over.WINDOW:
-            if not self._alone:
+            if not self._alone:  # as many as the budget will bear, if it is like this further on
                 self._window *= 2
+                if misses:
+                    self._window = min(self._window, max(LEAST_WINDOW, new * BUDGET // misses))
             return
         cause = delivery.cause
         self._last = cause
         if not self.policy.resume:
             raise cause if delivery.over == Over.DAMAGED else self._incomplete(cause)
-        self.counts.resumes += 1
+        self.stats.resumes += 1
         log.info("an answer ended early, after %d of %d entries: %s", new, delivery.stop - self._began, cause)
         if delivery.over == Over.DAMAGED:
             self._on_damage(cause, now)
-            return
-        if delivery.inside and self._again(delivery.index, "_cut") >= 2:
+        elif delivery.inside and self._again("_cut") >= 2:
             self._single = "payload"
-            return
-        if delivery.over == Over.LOST:
+        elif delivery.over == Over.LOST:
             self._back_off(now, BACKOFF)
-            return
-        if misses >= BUDGET:  # the budget's end: no more than it will bear
+        elif misses >= BUDGET:
             self._window = max(LEAST_WINDOW, new * BUDGET // misses)
-            return
-        stops = self._again(delivery.index, "_stuck")
-        self._ask_alone = not self._alone and stops >= (2 if self._coer else 1)
-        if not self._ask_alone:
-            self._back_off(now, BACKOFF)
+        else:
+            # why it stopped here is only told to who asks for this entry alone, and for a buffered answer
+            self._ask_alone = self._again("_stuck") >= (2 if self._coer else 1) and not self._alone
+            if not self._ask_alone:
+                self._back_off(now, BACKOFF)
 
     def _on_damage(self, cause: WireError, now: float) -> None:
         """Bytes were wrong. Once may be chance; the same again is not."""
-        delivery = self.delivery
-        if delivery.wrong_range:
+        if self.delivery.wrong_range:
             self._single = "payload"
-            return
-        damage = (delivery.index, f"{cause.layer}: {cause.expected}")
-        if damage == self._damage:
+        elif self._same_damage(cause):
             raise cause
-        self._damage = damage
-        self._back_off(now, BACKOFF)
+        else:
+            self._back_off(now, BACKOFF)
+
+    def _leave_answer(self) -> None:
+        """Nothing more is wanted of the answer under way."""
+        if self._asking:
+            self._asking = False
+            if self.delivery.index == self._began:
+                self._silence, self._kept_at = self._before
+            self.delivery.abandon()
+
+    def _again(self, name: str) -> int:
+        """How often in a row this has happened at the entry at hand."""
+        index, times = getattr(self, name)
+        times = times + 1 if index == self.delivery.index else 1
+        setattr(self, name, (self.delivery.index, times))
+        return int(times)
+
+    def _same_damage(self, error: WireError) -> bool:
+        before, self._damage = self._damage, (self.delivery.index, f"{error.layer}: {error.expected}")
+        return before == self._damage
+
+    # ------------------------------------------------------------------------------------------------ entries not there
 
     def _on_miss(self, now: float) -> Step:
         """The answer reports the entry at hand missing, and it may be there."""
         delivery = self.delivery
-        if self.policy.get_missing:
-            seen = delivery.index + 1
-            self._fetched += 1
-            if self._fetched >= COLD and seen <= 2 * COLD:
-                log.warning("%d of the first %d entries are missing: object GETs get the rest", self._fetched, seen)
-                self._leave_answer(now)
-                self._cold = True
-                return Wait(now)
-            return Single("payload", delivery.index)
-        if not self.view.worth_waiting:
-            reason = None
-            if self.view.lost_targets:
-                reason = f"{delivery.err_msg}; the cluster has lost targets: the entry may only be out of reach"
-            delivery.settle(err_msg=reason)
+        if not self.policy.get_missing:
+            self._missing(delivery.err_msg or "", now)
             return Wait(now)
-        self._waiting = True
-        self._window = min(self._window, LEAST_WINDOW)
-        self._leave_answer(now)
-        self._silence, self._kept_at = self._before if delivery.index == self._began else (self._silence, self._kept_at)
-        self._back_off(now, CONFLICT_BACKOFF)
+        self._recent.append(delivery.index)
+        seen = delivery.index - self._recent[0] + 1
+        if len(self._recent) == DENSE and seen <= 2 * DENSE:
+            cold = delivery.index < 2 * DENSE  # most of the first entries: the rest will be so too
+            self._by_gets = delivery.count if cold else min(delivery.count, delivery.index + STOCK)
+            log.info("%d of %d entries are missing: object GETs get the next ones", DENSE, seen)
+            self._leave_answer()
+            return Wait(now)
+        return Single("payload", delivery.index, self._limit(now))
+
+    def _take_stock(self, now: float, limit: float) -> Step:
+        """Hand over what object GETs have brought, in order."""
+        index = self.delivery.index
+        if index not in self._stock:
+            stop = min(self._by_gets, index + STOCK)
+            return Several([i for i in range(index, stop) if i not in self._stock], limit)
+        value = self._stock.pop(index)
+        if isinstance(value, AISError):
+            self.on_single_failed("payload", value, now)
+        else:
+            self.on_single("payload", value, now)
         return Wait(now)
 
-    def _leave_answer(self, now: float) -> None:
-        """Nothing more is wanted of the answer under way."""
-        if self._asking:
-            self._asking = False
-            self.delivery.abandon()
+    def _missing(self, reason: str, now: float, index: int = -1) -> None:
+        """The entry at hand (or the one at `index`) does not exist, or is out of reach.
 
-    def _again(self, index: int, name: str) -> int:
-        """How often in a row this has happened at this entry."""
-        at, times = getattr(self, name)
-        times = times + 1 if at == index else 1
-        setattr(self, name, (index, times))
-        return int(times)
-
-    # ------------------------------------------------------------------------------------------------- entries at fault
-
-    def _bad_entry(self, kind: Kind, error: AISError) -> None:
-        """The entry at hand, asked for alone, was refused."""
-        if kind in (Kind.MISSING, Kind.BUDGET):
-            self._as_missing(parse_error_body(error.message)["message"])
-        elif kind is Kind.RANGE:
-            self._out_of_range(parse_error_body(error.message)["message"], error)
-        else:
-            delivery = self.delivery
-            if delivery.missing_raises:
-                error.message = f"{delivery.entries.describe(delivery.index)} cannot be read: {error.message}"
-                raise error
-            delivery.supply_missing(parse_error_body(error.message)["message"])
-
-    def _as_missing(self, reason: str) -> None:
+        Raises:
+            ErrObjNotFound: That is an error.
+        """
         delivery = self.delivery
-        if delivery.missing_raises and delivery.want != Want.MISS:
-            raise delivery.missing_error(reason)
+        if self.policy.resume and self.view.worth_waiting:  # for the target that may hold it
+            self._waiting = True
+            self._window = min(self._window, LEAST_WINDOW)
+            self._leave_answer()
+            self._back_off(now, CONFLICT_BACKOFF)
+            return
+        if self.view.lost_targets:
+            reason = f"{reason}; the cluster has lost targets: the entry may only be out of reach"
+        if delivery.missing_raises:
+            raise delivery.missing_error(reason, index)
         if delivery.want == Want.MISS:
             delivery.settle(err_msg=reason)
         else:
             delivery.supply_missing(reason)
+
+    # ------------------------------------------------------------------------------------------------- entries at fault
+
+    def _verdict(self, error: AISError) -> Verdict:
+        """What an error answer means. Of a target's unknown words: at the second time, that an entry is at fault."""
+        verdict = verdict_of(error)
+        if verdict is Verdict.UNKNOWN:
+            text = re.sub(r"\S*\d\S*", "", parse_error_body(error.message)["message"])  # but for ids and addresses
+            before, self._refusal = self._refusal, (self.delivery.index, text)
+            if before == self._refusal:
+                return Verdict.UNREADABLE
+        return verdict
+
+    def _on_entry_refused(self, verdict: Verdict, error: AISError, now: float) -> None:
+        """The request was refused for one or more of its entries."""
+        delivery = self.delivery
+        text = parse_error_body(error.message)["message"]
+        count = delivery.stop - delivery.index
+        at = self._named(text) if verdict is Verdict.MISSING else -1
+        if count == 1 and self._buffered and (self.policy.resume or delivery.count == 1):
+            if verdict is Verdict.RANGE:
+                self._out_of_range(text, error)
+            elif verdict is Verdict.UNREADABLE:
+                self._unreadable(error)
+            elif at == delivery.index:
+                self._missing(text, now)
+            else:
+                raise self._given_up(error)
+        elif verdict is Verdict.MISSING and delivery.missing_raises and at >= 0:
+            self._missing(text, now, at)
+        elif self.policy.resume and self._buffered:
+            self._window = count // 2
+            self.stats.resumes += 1
+        elif self.policy.resume:
+            self._ask_alone = True
+            self.stats.resumes += 1
+        else:
+            raise self._given_up(error)
+
+    def _named(self, text: str) -> int:
+        """Index of the entry asked for that a 404's text names, or -1."""
+        delivery = self.delivery
+        for i in range(delivery.index, delivery.stop):
+            name, bucket, _, archpath = delivery.entries.row(i)[:4]
+            bucket = bucket or delivery.entries.bucket or ""
+            if f"{bucket}/{name} " in text and (archpath is None or archpath.lstrip("/") in text):
+                return i
+        return -1
+
+    def _unreadable(self, error: AISError) -> None:
+        delivery = self.delivery
+        if delivery.missing_raises:
+            error.message = f"{delivery.entries.describe(delivery.index)} cannot be read: {error.message}"
+            raise error
+        self._leave_answer()
+        delivery.supply_missing(parse_error_body(error.message)["message"])
 
     def _out_of_range(self, reason: str, error: AISError | None) -> None:
         delivery = self.delivery
@@ -524,6 +547,7 @@ class Resume:
         if delivery.index != self._verified:
             self._verified = delivery.index
             self._verified_at = now
+            self._waiting = False
         if kept > self._kept:
             if now - self._kept_at >= SILENCE:
                 self._silence += now - self._kept_at
@@ -561,7 +585,7 @@ class Resume:
 
     def _given_up(self, cause: AISError) -> AISError:
         """The exception for a batch that this failure ends."""
-        if isinstance(cause, ErrObjNotFound | ErrRangeNotSatisfiable | LimitError):
+        if isinstance(cause, ErrObjNotFound | ErrRangeNotSatisfiable | WireError):
             return cause
         return self._incomplete(cause) if self._accepted else cause
 
@@ -577,7 +601,7 @@ class Resume:
             requested=delivery.count,
             received=delivery.index,
             missing=missing,
-            attempts=self.counts.requests,
+            attempts=self.stats.requests,
             _rest=self._rest(delivery.entries.subset(missing)),
         )
         error.__cause__ = cause

@@ -222,6 +222,7 @@ class Session:
         stream: bool = False,
         read_timeout: float | None = None,
         endpoint: str | None = None,
+        tries: int = TRIES,
     ) -> urllib3.BaseHTTPResponse:
         """One REST call.
 
@@ -237,6 +238,7 @@ class Session:
             stream: Leave the answer's body to the caller, who reads it within `translated()` and closes it.
             read_timeout: Seconds between two reads; None: the settings'.
             endpoint: Another node than the settings' endpoint.
+            tries: Of a call that may be tried again, at most.
         Returns:
             The answer, status below 400. Without `stream` its whole body is in `.data`.
         Raises:
@@ -251,7 +253,7 @@ class Session:
             body = jsonlib.dumps(json).encode()
             sent["Content-Type"] = "application/json"
         call = _Call(method, url, sent, body, stream, read_timeout or self.settings.read_timeout)
-        return self._tried(call, lambda: self._followed(call))
+        return self._tried(call, lambda: self._followed(call), tries)
 
     def get_json(self, path: str, parse: Callable[[Any], _T], **options: Any) -> _T:
         """A GET whose answer is JSON.
@@ -311,7 +313,7 @@ class Session:
 
     # ------------------------------------------------------------------------------- tries and hops
 
-    def _tried(self, call: _Call, attempt: Callable[[], _T]) -> _T:
+    def _tried(self, call: _Call, attempt: Callable[[], _T], most: int = TRIES) -> _T:
         may_renew = True
         tries = 1
         while True:
@@ -321,7 +323,7 @@ class Session:
                 if error.status_code == 401 and may_renew and self.reload_token():
                     may_renew = False
                     continue
-                if tries == TRIES or not self._worth_another_try(error, call):
+                if tries >= most or not self._worth_another_try(error, call):
                     raise
             time.sleep(random.uniform(0, BACKOFF * 2 ** (tries - 1)))
             tries += 1

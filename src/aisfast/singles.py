@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from aisfast.errors import AISError, ErrRangeNotSatisfiable, LimitError
+from aisfast.errors import AISError, AISTimeoutError, ErrRangeNotSatisfiable, LimitError, WireError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import urllib3
+
     from aisfast._request import Entries
     from aisfast.session import Session
 
-PIECE = 32 << 20  # bytes of an object got at a time: one that breaks off loses no more
+PIECE = 32 << 20  # bytes of an object asked for at a time
+READ_SIZE = 1 << 18
 PARALLEL = 8
+SIZES = 10_000  # remembered, at most
 
 
 class Singles:
-    """Object GETs for the entries of one batch."""
+    """Object GETs and HEADs for the entries of one batch. `until` is monotonic seconds."""
 
     def __init__(self, session: Session, entries: Entries, namespace: str | None, max_entry: int) -> None:
         self._session = session
         self._entries = entries
         self._namespace = namespace
         self._max_entry = max_entry
+        self._sizes: dict[tuple[str, str, str | None], int] = {}  # ranges of one object ask but once
+        self._begun: dict[int, tuple[str, bytearray]] = {}  # what came of payloads that broke off, and its version
 
-    def size(self, index: int) -> int:
+    def size(self, index: int, until: float) -> int:
         """Bytes of the object, or of the archive's member, that the entry names.
 
         Raises:
             AISError: It cannot be told.
         """
         path, params, archpath = self._place(index)
-        if archpath is not None:
-            return len(self._member(index))
-        answer = self._session.request("HEAD", path, params={**params, "props": "name,size"})
-        return int(answer.headers.get("Content-Length", "0"))
+        place = (path, params["provider"], archpath)
+        size = self._sizes.get(place)
+        if size is None:
+            size = self._size(index, until)[0]
+            if len(self._sizes) < SIZES:
+                self._sizes[place] = size
+        return size
 
-    def payload(self, index: int) -> memoryview:
-        """The entry's payload, its range cut out.
+    def payload(self, index: int, until: float) -> memoryview:
+        """The entry's payload, its range cut out. What came before a failure is kept for the next try.
 
         Raises:
             ErrObjNotFound: It does not exist.
@@ -47,70 +59,162 @@ class Singles:
             AISError: It cannot be had.
         """
         start, length = self._entries.row(index)[5:7]
-        described = self._entries.describe(index)
         path, params, archpath = self._place(index)
         if archpath is not None:
-            return self._cut(index, memoryview(self._member(index)), start, length)
-        size = self.size(index)
-        right = size if not length else size - start if length < 0 else length
-        if length and (start >= size or right > size - start):
-            raise self._out_of_range(index, size)
-        if right > self._max_entry:
+            answer = self._call("GET", path, {**params, "archpath": archpath}, {}, until)
+            size = _length(answer)
+            self._check_size(index, size)
+            member = bytearray()
+            self._read_into(member, answer, size, index, until)
+            first, stop = self._range(index, start, length, len(member))
+            return memoryview(member)[first:stop]
+        size, version = self._size(index, until)
+        first, stop = self._range(index, start, length, size)
+        self._check_size(index, stop - first)
+        before, payload = self._begun.pop(index, (version, bytearray()))
+        if before != version:  # written anew in between
+            payload = bytearray()
+        self._begun[index] = (version, payload)
+        while first + len(payload) < stop:
+            at = first + len(payload)
+            last = min(stop, at + PIECE) - 1
+            answer = self._call("GET", path, params, {"Range": f"bytes={at}-{last}"}, until)
+            found = answer.headers.get("Content-Range", "")
+            if answer.status != 206 or not found.startswith(f"bytes {at}-{last}/"):
+                answer.close()
+                raise self._wrong(index, answer, f"206, bytes {at}-{last}", f"{answer.status}, {found or 'no range'}")
+            if _version(answer) != version:
+                del self._begun[index]
+                answer.close()
+                raise self._failed(index, answer, "the object was written anew while it was read")
+            self._read_into(payload, answer, last + 1 - at, index, until)
+        del self._begun[index]
+        return memoryview(payload)
+
+    def several(self, indices: Iterable[int], until: float) -> dict[int, Any]:
+        """The payloads of some entries, or the errors that say why not, by index; a few at a time."""
+
+        def one(index: int) -> tuple[int, memoryview | AISError]:
+            try:
+                return index, self.payload(index, until)
+            except AISError as error:
+                return index, error
+
+        with ThreadPoolExecutor(PARALLEL, "aisfast-get") as pool:
+            return dict(pool.map(one, indices))
+
+    # ------------------------------------------------------------------------------------------------------------ calls
+
+    def _place(self, index: int) -> tuple[str, dict[str, str], str | None]:
+        """Path and query of the entry's object, and the member in it."""
+        name, bucket, provider, archpath, *_, uname = self._entries.row(index)
+        namespace: str | None = None
+        if uname is not None:
+            provider, space, bucket = uname.split("/")[:3]
+            namespace = None if space == "@#" else space
+        elif bucket is None:
+            bucket, provider, namespace = self._entries.bucket, self._entries.provider, self._namespace
+        params = {"provider": provider or "ais"}
+        if namespace is not None:
+            params["namespace"] = namespace
+        return f"objects/{quote(bucket or '', safe='')}/{quote(name)}", params, archpath
+
+    def _call(
+        self, method: str, path: str, params: dict[str, str], headers: dict[str, str], until: float
+    ) -> urllib3.BaseHTTPResponse:
+        timeout = self._session.settings.read_timeout
+        left = max(0.001, until - monotonic())
+        return self._session.request(
+            method,
+            path,
+            params=params,
+            headers=headers,
+            stream=True,
+            read_timeout=left if timeout is None else min(left, timeout),
+            tries=1,
+        )
+
+    def _size(self, index: int, until: float) -> tuple[int, str]:
+        """Size and version of the object; of a member only the size, as the head of a GET tells it."""
+        path, params, archpath = self._place(index)
+        if archpath is None:
+            answer = self._call("HEAD", path, {**params, "props": "name,size,version"}, {}, until)
+            answer.release_conn()
+        else:
+            answer = self._call("GET", path, {**params, "archpath": archpath}, {}, until)
+            answer.close()
+        size = _length(answer)
+        if size < 0:
+            raise self._wrong(index, answer, "Content-Length", "none")
+        return size, _version(answer)
+
+    def _read_into(
+        self, payload: bytearray, answer: urllib3.BaseHTTPResponse, size: int, index: int, until: float
+    ) -> None:
+        """Add `size` bytes of an answer's body to the payload; negative: all of it."""
+        stop = len(payload) + size if size >= 0 else self._max_entry + 1
+        try:
+            with self._session.translated(answer.url or "", "GET", None):
+                while len(payload) < stop and (piece := answer.read1(min(READ_SIZE, stop - len(payload)))):
+                    payload += piece
+                    if monotonic() > until:
+                        described = self._entries.describe(index)
+                        raise AISTimeoutError(0, f"{described}: no time is left for it", answer.url or "")
+        except BaseException:
+            answer.close()
+            raise
+        answer.release_conn()
+        if size < 0:
+            self._check_size(index, len(payload))
+        elif len(payload) < stop:
+            raise self._failed(index, answer, "an object GET was cut")
+
+    # ----------------------------------------------------------------------------------------------------------- checks
+
+    def _range(self, index: int, start: int, length: int, size: int) -> tuple[int, int]:
+        """The part of an object of `size` bytes that was asked for."""
+        if not length:
+            return 0, size
+        stop = size if length < 0 else start + length
+        if start >= size or stop > size:
+            described = self._entries.describe(index)
+            raise ErrRangeNotSatisfiable(
+                416, f"{described}: it has {size} bytes", remedy="ask for a range inside the object", entry=described
+            )
+        return start, stop
+
+    def _check_size(self, index: int, size: int) -> None:
+        if size > self._max_entry:
+            described = self._entries.describe(index)
             raise LimitError(
                 0,
-                f"{described} of {right} bytes is over the limit of {self._max_entry} for one entry",
+                f"{described} of {size} bytes is over the limit of {self._max_entry} for one entry",
                 layer="batch",
                 entry=described,
                 remedy="raise Policy(max_entry=...) or ask for ranges of it",
             )
-        payload = bytearray()
-        while len(payload) < right:
-            first = start + len(payload)
-            last = first + min(PIECE, right - len(payload)) - 1
-            answer = self._session.request("GET", path, params=params, headers={"Range": f"bytes={first}-{last}"})
-            piece = answer.data
-            if answer.status == 200:  # no ranges here: the whole object
-                return self._cut(index, memoryview(piece), start, length)
-            if not piece or len(piece) > last - first + 1:
-                raise AISError(0, f"{described}: an object GET brought the wrong range", answer.url or "")
-            payload += piece
-        return memoryview(payload)
 
-    def several(self, indices: range) -> dict[int, Any]:
-        """The payloads of some entries, or the errors that say why not, by index; a few at a time."""
+    def _failed(self, index: int, answer: urllib3.BaseHTTPResponse, how: str) -> AISError:
+        return AISError(0, f"{self._entries.describe(index)}: {how}", answer.url or "", remedy="ask again")
 
-        def one(index: int) -> memoryview | AISError:
-            try:
-                return self.payload(index)
-            except AISError as error:
-                return error
-
-        with ThreadPoolExecutor(PARALLEL, "aisfast-get") as pool:
-            return dict(zip(indices, pool.map(one, indices), strict=True))
-
-    def _place(self, index: int) -> tuple[str, dict[str, str], str | None]:
-        name, bucket, provider, archpath, *_ = self._entries.row(index)
-        params = {"provider": (provider if bucket else self._entries.provider) or "ais"}
-        if bucket is None and self._namespace is not None:
-            params["namespace"] = self._namespace
-        return f"objects/{quote(bucket or self._entries.bucket or '', safe='')}/{quote(name)}", params, archpath
-
-    def _member(self, index: int) -> bytes:
-        path, params, archpath = self._place(index)
-        return self._session.request("GET", path, params={**params, "archpath": archpath or ""}).data
-
-    def _cut(self, index: int, whole: memoryview, start: int, length: int) -> memoryview:
-        if not length:
-            return whole
-        stop = len(whole) if length < 0 else start + length
-        if start >= len(whole) or stop > len(whole):
-            raise self._out_of_range(index, len(whole))
-        return whole[start:stop]
-
-    def _out_of_range(self, index: int, size: int) -> ErrRangeNotSatisfiable:
+    def _wrong(self, index: int, answer: urllib3.BaseHTTPResponse, expected: str, found: str) -> WireError:
         described = self._entries.describe(index)
-        return ErrRangeNotSatisfiable(
-            416, f"{described}: it has {size} bytes", remedy="ask for a range inside the object", entry=described
+        return WireError(
+            0,
+            f"{described}: an object GET is answered with {found}, not with {expected}",
+            answer.url or "",
+            layer="http",
+            expected=expected,
+            found=found,
+            entry=described,
+            remedy="is there something on the way that changes answers?",
         )
 
 
+def _length(answer: urllib3.BaseHTTPResponse) -> int:
+    text = answer.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+
+
+def _version(answer: urllib3.BaseHTTPResponse) -> str:
+    return answer.headers.get("Ais-Version", "")

@@ -16,7 +16,15 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from aisfast._delivery import Delivery, Trail, Want
-from aisfast.errors import NO_GATEWAY, AISError, ErrRangeNotSatisfiable, SentRequest, WireError, error_from_answer
+from aisfast.errors import (
+    NO_GATEWAY,
+    AISConnectionError,
+    AISError,
+    ErrRangeNotSatisfiable,
+    SentRequest,
+    WireError,
+    error_from_answer,
+)
 from aisfast.exchange import Exchange, Host, StaleConnection, framing_of, keeps_alive
 from aisfast.resume import Ask, Read, Resume, Several, Single, Wait
 from aisfast.session import Session, origin_of
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from aisfast.singles import Singles
 
 REDIRECTS = (301, 302, 307, 308)
+WAKE = 0.1  # seconds
 
 
 class Transport:
@@ -87,26 +96,52 @@ class Transport:
         stats.connections += 1
         return Exchange(host, sock, absolute)
 
-    def release(self, exchange: Exchange, trail: Trail | None) -> None:
-        """Take back a connection whose answer was read, but for its trail."""
+    def release(self, exchange: Exchange) -> None:
+        """Take back a connection whose answer was read to its end."""
+        with self._lock:
+            if self._knows(exchange.host):
+                self._keep(exchange)
+            else:
+                exchange.close()
+
+    def accepted(self) -> None:
+        """A batch is open at the server: it counts until `drain` or `discard`."""
+        with self._lock:
+            self.view.open += 1
+
+    def drain(self, exchange: Exchange, trail: Trail) -> None:
+        """Take back a batch's connection, whose answer was read but for its trail."""
         exchange.trail = trail
         with self._lock:
-            host = exchange.host
-            if self._hosts.get(host.prefix) is not host:  # closed, or forked, in between
+            if not self._knows(exchange.host):
                 exchange.close()
-            elif trail is None or trail.done:
-                self._keep(exchange)
-            elif trail.broken:
-                self._drop(exchange)
-            else:
-                host.draining.append(exchange)
-                if len(host.draining) > MAX_DRAINING:
-                    host.draining.popleft().close()
+                self.view.open -= 1
+                return
+            draining = exchange.host.draining
+            draining.append(exchange)
+            if trail.done or trail.broken:
+                self._sweep(exchange.host)
+            elif len(draining) > MAX_DRAINING:
+                draining.popleft().close()
+                self.view.open -= 1
+
+    def discard(self, exchange: Exchange) -> None:
+        """Give up a batch's connection."""
+        exchange.close()
+        with self._lock:
+            self.view.open -= 1
+
+    def sweep(self) -> None:
+        """See how far all draining connections are."""
+        with self._lock:
+            for host in self._hosts.values():
+                self._sweep(host)
 
     def close(self) -> None:
         """Close all connections that are not in use."""
         with self._lock:
             hosts, self._hosts = self._hosts, {}
+            self.view.open -= sum(len(host.draining) for host in hosts.values())
         _close(hosts.values())
 
     def add_stats(self, stats: Stats) -> None:
@@ -119,10 +154,17 @@ class Transport:
             exchange = host.draining.popleft()
             if not exchange.try_drain():
                 host.draining.append(exchange)
-            elif exchange.trail is not None and exchange.trail.done:
+                continue
+            self.view.open -= 1
+            if exchange.trail is not None and exchange.trail.done:
                 self._keep(exchange)
             else:
-                self._drop(exchange)
+                self.stats.unclean_ends += 1
+                exchange.close()
+
+    def _knows(self, host: Host) -> bool:
+        """False: we were closed, or forked, since the host was asked for."""
+        return self._hosts.get(host.prefix) is host
 
     def _keep(self, exchange: Exchange) -> None:
         exchange.trail = None
@@ -131,14 +173,11 @@ class Transport:
         if len(idle) > self.session.settings.max_pool:
             idle.pop(0).close()
 
-    def _drop(self, exchange: Exchange) -> None:
-        self.stats.unclean_ends += 1
-        exchange.close()
-
     def after_fork(self) -> None:
         """In a child: another thread of the parent may have held the lock; the connections are the parent's."""
         self._lock = threading.RLock()
         self.close()
+        self.view.open = 0
 
 
 _TRANSPORTS: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -183,7 +222,7 @@ class Call:
         self.delivery = delivery
         self.resume = resume
         self.singles = singles
-        self.stats = Stats()
+        self.stats = resume.stats
         self._url = f"{self.session.settings.endpoint}/v1/{path}"
         self._accepted = False
         self._began = self._left = monotonic()
@@ -226,7 +265,6 @@ class Call:
     def finish(self) -> None:
         """The batch is whole."""
         self.transport.view.entry_bytes = self.delivery.payload_bytes / self.delivery.count
-        self.resume.next(self._left - self._away)
         self._end_answer()
         self._count()
 
@@ -234,8 +272,7 @@ class Call:
         """Give up: the connection is closed."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            self.transport.view.open -= 1
-            exchange.close()
+            self.transport.discard(exchange)
         self._count()
 
     # ----------------------------------------------------------------------------------------------------------- steps
@@ -247,28 +284,34 @@ class Call:
     def _step(self, now: float) -> None:
         if self._over:
             raise RuntimeError("this batch is closed")
+        if self._exchange is None and self.transport.view.full:
+            self.transport.sweep()
         step = self.resume.next(now)
         if type(step) is Read:
-            self._read(step.until - now)
+            self._read(step.until + self._away)
             return
         if self._exchange is not None and self.delivery.want == Want.ANSWER:
             self._end_answer()
         if type(step) is Wait:
-            sleep(max(0.0, step.until - now))
+            self._wait(step.until)
         elif type(step) is Ask:
             self._send(step)
         elif type(step) is Single:
-            self._single(step.kind, step.entry)
+            self._single(step)
         elif type(step) is Several:
-            self.resume.on_several(self.singles.several(step.indices))
+            self.stats.singles += len(step.entries)
+            self.resume.on_several(self.singles.several(step.entries, step.until + self._away))
 
-    def _read(self, patience: float) -> None:
+    def _wait(self, until: float) -> None:
+        while not self._over and (left := until - self._now()) > 0:  # another thread may close us
+            sleep(min(left, WAKE))
+
+    def _read(self, until: float) -> None:
         exchange, delivery = self._exchange, self.delivery
         assert exchange is not None
-        exchange.wait_at_most(patience)
         try:
             with delivery.get_buffer() as buffer:
-                n = exchange.sock.recv_into(buffer)
+                n = exchange.receive(buffer, until)
         except OSError as error:
             delivery.on_error(self._failure(error, delivery.url))
         else:
@@ -277,35 +320,34 @@ class Call:
             else:
                 delivery.on_eof()
 
-    def _single(self, kind: str, index: int) -> None:
+    def _single(self, step: Single) -> None:
         self.stats.singles += 1
+        ask = self.singles.size if step.kind == "size" else self.singles.payload
         try:
-            value = self.singles.size(index) if kind == "size" else self.singles.payload(index)
+            value = ask(step.entry, step.until + self._away)
         except AISError as error:
-            self.resume.on_single_failed(kind, error, self._now())
+            self.resume.on_single_failed(step.kind, error, self._now())
         else:
-            self.resume.on_single(kind, value, self._now())
+            self.resume.on_single(step.kind, value, self._now())
 
     def _end_answer(self) -> None:
         """The answer under way brings nothing more: its connection drains, if it ended well, or is closed."""
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return
-        self.transport.view.open -= 1
         delivery = self.delivery
         if self._keep and (delivery.index == delivery.count or delivery.drains):
-            self.transport.release(exchange, delivery.leftover())
+            self.transport.drain(exchange, delivery.leftover())
         else:
-            exchange.close()
+            self.transport.discard(exchange)
 
     # ---------------------------------------------------------------------------------------------------------- asking
 
     def _send(self, ask: Ask) -> None:
         """Carry out a request."""
-        self.stats.requests += 1
         self.delivery.begin(ask.streaming, ask.stop, monotonic())
         try:
-            self._reach(ask.body, ask.until)
+            self._reach(ask.body, ask.until + self._away)
         except AISError as error:
             if error.status_code >= 400:
                 self.resume.on_refused(error, self._now())
@@ -313,7 +355,7 @@ class Call:
                 self.resume.on_lost(error, self._now())
         else:
             self._accepted = True
-            self.transport.view.open += 1
+            self.transport.accepted()
             self.resume.on_accepted()
 
     def _reach(self, body: bytes, until: float) -> None:
@@ -343,11 +385,11 @@ class Call:
             targets = targets_of(url)
             self.stats.targets = max(self.stats.targets, targets)
             self.resume.on_redirect(targets, self._now())
-        raise WireError(
+        raise AISConnectionError(
             0,
             f"more than {MAX_REDIRECTS} redirects, the last to {origin_of(url)}",
             self._url,
-            layer="http",
+            kind="redirect",
             remedy="check the addresses in the cluster map (`aisfast doctor`)",
         )
 
@@ -360,13 +402,12 @@ class Call:
         try:
             broken: OSError | None = None
             try:
-                exchange.send(url, body, token)
+                exchange.send(url, body, token, until)
             except OSError as error:  # refused before all was sent? then an answer may be there
                 broken = error
-            exchange.wait_at_most(until - self._now())
             with self.delivery.get_buffer() as buffer:
                 try:
-                    head, filled = exchange.read_head(buffer)
+                    head, filled = exchange.read_head(buffer, until)
                 except AISError:  # some are OSErrors
                     raise
                 except OSError as error:
@@ -379,20 +420,18 @@ class Call:
                 self._exchange = exchange
                 self._keep = keeps_alive(head) and broken is None
                 return None
-            text, whole = self._read_small(exchange, head, first, url)
+            text, whole = self._read_small(exchange, head, first, url, until)
         except BaseException as caught:
             exchange.close()
             if isinstance(caught, AISError) and not caught.req_url:
                 caught.req_url = url
             raise
         if whole and keeps_alive(head) and broken is None:
-            transport.release(exchange, None)
+            transport.release(exchange)
         else:
             exchange.close()
         if head.status in REDIRECTS:
             return head
-        if head.status == 429:
-            self.stats.throttled += 1
         if head.status >= 400:
             refusal = error_from_answer(head.status, text, SentRequest("GET", url, {}), self.session.token)
             if isinstance(refusal, ErrRangeNotSatisfiable):
@@ -409,14 +448,14 @@ class Call:
             remedy=NO_GATEWAY,
         )
 
-    def _read_small(self, exchange: Exchange, head: Head, first: bytes, url: str) -> tuple[str, bool]:
+    def _read_small(self, exchange: Exchange, head: Head, first: bytes, url: str, until: float) -> tuple[str, bool]:
         """The body of a redirect or an error, and whether it came whole."""
         framing = framing_of(head)
         body = bytearray(framing.feed(first))
         scratch = bytearray(16384)
         while not framing.done and len(body) <= MAX_ERROR_BODY:
             try:
-                n = exchange.sock.recv_into(scratch)
+                n = exchange.receive(scratch, until)
             except OSError as error:
                 raise self._failure(error, url) from error
             if not n:
@@ -441,10 +480,9 @@ class Call:
         if self._over:
             return
         self._over = True
+        self.resume.end()
         stats, delivery = self.stats, self.delivery
         stats.wall = monotonic() - self._began
-        counts = self.resume.counts
-        stats.resumes, stats.retries = counts.resumes, counts.retries
         stats.members = delivery.index
         stats.misses = delivery.misses
         stats.payload_bytes = delivery.payload_bytes

@@ -25,6 +25,7 @@ class ClusterView:
         self.entry_bytes = 0.0
         self.answered = False
         self.open = 0
+        self.told_cold = False  # the warning about cold objects was given
         self._fewer_since: float | None = None
         self._waited = False  # for the targets that are gone, as long as a batch's patience allows
         self._retries = RETRIES
