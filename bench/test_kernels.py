@@ -60,11 +60,11 @@ class Memory:
     def __init__(self, shape, form):
         self.delivery = Delivery(
             shape.entries, form, streaming=True, only_obj_name=False,
-            missing_raises=True, max_entry=1 << 40, make_rest=lambda entries: entries,
+            missing_raises=True, max_entry=1 << 40,
         )  # fmt: skip
         head = parse_head(shape.answer.raw[: shape.answer.head_size])
-        self.delivery.sent()
-        self.delivery.on_head(head, Framing.chunked(), "memory")
+        self.delivery.begin(True, self.delivery.count, 0.0)
+        self.delivery.on_head(head, Framing.chunked(), "memory", 0.0)
         self.raw, self.at = memoryview(shape.answer.raw), head.size
 
     def pump(self):
@@ -72,7 +72,7 @@ class Memory:
             n = min(len(lent), READ, len(self.raw) - self.at)
             lent[:n] = self.raw[self.at : self.at + n]
         self.at += n
-        self.delivery.commit(n)
+        self.delivery.commit(n, 0.0)
 
     def finish(self):
         self.delivery.leftover()
