@@ -9,6 +9,7 @@
     ├── ErrBckAlreadyExists         (FileExistsError)
     ├── ErrETLNotFound, ErrETLAlreadyExists
     ├── ErrRangeNotSatisfiable
+    ├── Unreadable
     ├── AISTimeoutError             (TimeoutError)
     ├── AISConnectionError          (ConnectionError)
     ├── WireError                   (OSError)
@@ -118,6 +119,10 @@ class ErrRangeNotSatisfiable(AISError):
     """
 
     entry: str = ""
+
+
+class Unreadable(AISError):
+    """The server cannot read an object to its end: what it sent of it broke off at the same byte twice."""
 
 
 class AISTimeoutError(AISError, TimeoutError):

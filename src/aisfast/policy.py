@@ -13,15 +13,21 @@ class Policy:
     """How a batch is fetched. Given to `Client` it holds for all its calls; given to a call it replaces the client's.
 
     Attributes:
-        resume: Ask again for what a short or damaged answer lacks. No effect yet: the first incomplete answer raises.
-        patience: Seconds of silence one batch may cost before it is given up. No effect yet.
-        deadline: Seconds one batch may take, the consumer's own time not counted; None for no limit. No effect yet.
-        get_missing: Ask for entries reported missing by single GETs before they count as missing. No effect yet.
+        resume: Ask again for what a short, cut or damaged answer lacks. False: the first incomplete answer raises.
+        patience: Seconds of silence that one batch may cost before it is given up. Silence is every stretch of a second
+            or more between two payload bytes that were kept, with the failed requests and waits inside it; an answer
+            that brings no new entry counts whole. A cluster takes some 30 s to notice a dead target. The same time is
+            given, once for each loss, to targets that are gone: until then what they held is asked for again and again.
+        deadline: Seconds that one batch may take, the consumer's time not counted (nor is it in `patience`); None: no
+            limit.
+        get_missing: Ask for entries reported missing by object GETs before they count as missing: for cold objects of a
+            cloud bucket, which GetBatch does not fetch, and misplaced ones. Sends `coer: true`.
         tail: Repeat entries behind the last one where that makes a small answer end earlier. No effect yet.
         low_water: Let the kernel gather bytes before a read wakes, where that saves CPU. No effect yet.
         max_entry: Largest payload, in bytes, accepted for one entry. Larger: `LimitError`, before memory is taken.
         redirect_hosts: Hosts (`"name"` or `"name:port"`) that answers may redirect to; None: those of the cluster map.
-        target_memory: Seconds after which a lower count of targets counts as normal. No effect yet.
+        target_memory: Seconds after which a lower count of targets is normal; until then the targets above it count as
+            lost.
     Raises:
         ValueError: An option is out of its range.
     """

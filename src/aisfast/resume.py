@@ -3,7 +3,7 @@
 A `Delivery` keeps the verified prefix. A `Resume` asks the gateway for the rest, in order, until the batch is whole,
 and decides when it cannot become so. A shell carries out its steps:
 
-    Ask         a GetBatch request: then on_redirect, on_accepted or on_refused, on_lost
+    Ask         a GetBatch request: then on_redirect and `follows`, on_accepted or on_refused, on_lost
     Single      one REST call about one entry: then on_single or on_single_failed
     Several     object GETs of several entries, some at a time: then on_several
     Read        one read of the answer
@@ -31,6 +31,7 @@ from aisfast.errors import (
     ErrRangeNotSatisfiable,
     IncompleteBatchError,
     LimitError,
+    Unreadable,
     WireError,
     parse_error_body,
 )
@@ -55,6 +56,8 @@ BUDGET = 6  # misses in one answer that are taken for the server's soft-error bu
 LEAST_WINDOW = 16  # entries asked for after a budget's end, at least
 DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GETs, if misses are
 STOCK = 64  # entries got by object GETs in one go
+SHARE = 0.75  # of what is left of patience, that one answer may cost: something must be left for another
+AVOIDS = 3  # redirects to a target that stalled lately that one request does not follow
 HOPELESS = ("dns", "tls", "redirect", "proxy")  # kinds of failed connections that another try does not mend
 
 
@@ -141,6 +144,9 @@ class Resume:
         self._began = 0  # where its answer began ...
         self._misses = 0  # ... how many misses there had been ...
         self._before = (0.0, 0.0)  # ... and silence and kept_at
+        self._asked_at = 0.0
+        self._host = ""  # which target answers
+        self._avoids = 0
         # what to ask for next
         self._window = delivery.count  # entries
         self._ask_alone = False
@@ -181,7 +187,7 @@ class Resume:
         if self._asking:
             want = delivery.want
             if want == Want.BYTES:
-                return Read(self._limit(now))
+                return Read(self._share(now))
             if want == Want.MISS:
                 return self._on_miss(now)
             if want == Want.DOUBT:
@@ -198,12 +204,15 @@ class Resume:
         if self.view.full:
             self._not_before = now + self._rng.uniform(0, BACKOFF)
             return Wait(min(self._not_before, limit))
-        return self._ask(limit)
+        return self._ask(now)
 
     def end(self) -> None:
         """The call is over, well or not: say what a user may want to know."""
         delivery, stats = self.delivery, self.stats
-        if delivery.index == delivery.count and (stats.resumes or stats.retries):
+        whole = delivery.index == delivery.count
+        if whole and self._host:
+            self.view.worked(self._host)
+        if whole and (stats.resumes or stats.retries):
             log.warning(
                 "a batch of %d entries was mended: %d answers ended early, %d requests failed",
                 delivery.count,
@@ -221,7 +230,7 @@ class Resume:
                     provider,
                 )
 
-    def _ask(self, limit: float) -> Ask:
+    def _ask(self, now: float) -> Ask:
         delivery = self.delivery
         self._alone, self._ask_alone = self._ask_alone, False
         stop = delivery.index + 1 if self._alone else min(delivery.count, delivery.index + self._window)
@@ -231,10 +240,13 @@ class Resume:
         self._began = delivery.index
         self._misses = delivery.misses
         self._before = (self._silence, self._kept_at)
+        self._asked_at = now
+        self._avoids = 0
+        self._host = ""
         self.stats.requests += 1
         whole = delivery.index == 0 and stop == delivery.count
         entries = delivery.entries if whole else delivery.entries.subset(range(delivery.index, stop))
-        return Ask(self._body(entries, streaming), streaming, stop, limit)
+        return Ask(self._body(entries, streaming), streaming, stop, self._share(now))
 
     # ----------------------------------------------------------------------------------------------------------- events
 
@@ -243,6 +255,16 @@ class Resume:
         self.view.answered = True
         self.view.saw_targets(targets, now + self.away, self.policy.target_memory)
         self.delivery.hold_misses = self.policy.get_missing or (self.policy.resume and self.view.lost_targets)
+
+    def follows(self, host: str, now: float) -> bool:
+        """Whether to follow a redirect to this host. False: ask the gateway again, which may name another."""
+        self._host = host
+        choice = self.policy.resume and self.view.targets > 1 and self._avoids < AVOIDS
+        if not choice or not self.view.avoided(host, now + self.away):
+            return True
+        self._avoids += 1
+        self.stats.retries += 1
+        return False
 
     def on_accepted(self) -> None:
         """A 200 has come."""
@@ -286,6 +308,7 @@ class Resume:
         self._asking = False
         self.delivery.abandon()
         self._last = error
+        self._blame(error, now)
         new_here = not self.view.answered
         if isinstance(error, WireError):
             hopeless = new_here or isinstance(error, LimitError) or self._same_damage(error)
@@ -331,7 +354,10 @@ class Resume:
         if isinstance(error, ErrRangeNotSatisfiable):
             self._out_of_range(parse_error_body(error.message)["message"], error)
             return
-        verdict = self._verdict(error) if error.status_code >= 400 else Verdict.TRANSIENT
+        if isinstance(error, Unreadable):
+            verdict = Verdict.UNREADABLE
+        else:
+            verdict = self._verdict(error) if error.status_code >= 400 else Verdict.TRANSIENT
         if verdict is Verdict.MISSING:
             self._missing(parse_error_body(error.message)["message"], now)
             return
@@ -363,6 +389,7 @@ class Resume:
         else:  # all its time was silence
             self._silence, self._kept_at = self._before
         if delivery.over == Over.WINDOW:
+            self.view.worked(self._host)
             if not self._alone:  # as many as the budget will bear, if it is like this further on
                 self._window *= 2
                 if misses:
@@ -370,14 +397,17 @@ class Resume:
             return
         cause = delivery.cause
         self._last = cause
+        self._blame(cause, now)
         if not self.policy.resume:
             raise cause if delivery.over == Over.DAMAGED else self._incomplete(cause)
         self.stats.resumes += 1
         log.info("an answer ended early, after %d of %d entries: %s", new, delivery.stop - self._began, cause)
         if delivery.over == Over.DAMAGED:
             self._on_damage(cause, now)
-        elif delivery.inside and self._again("_cut") >= 2:
-            self._single = "payload"
+        elif delivery.inside and (cuts := self._again("_cut")) >= 2:
+            # of an archive's member the server may know why
+            self._ask_alone = cuts == 2 and delivery.entries.row(delivery.index)[3] is not None
+            self._single = "" if self._ask_alone else "payload"
         elif delivery.over == Over.LOST:
             self._back_off(now, BACKOFF)
         elif misses >= BUDGET:
@@ -387,6 +417,11 @@ class Resume:
             self._ask_alone = self._again("_stuck") >= (2 if self._coer else 1) and not self._alone
             if not self._ask_alone:
                 self._back_off(now, BACKOFF)
+
+    def _blame(self, error: AISError, now: float) -> None:
+        """Remember a target whose silence ended the answer."""
+        if isinstance(error, AISTimeoutError) and self._host:
+            self.view.stalled(self._host, now + self.away)
 
     def _on_damage(self, cause: WireError, now: float) -> None:
         """Bytes were wrong. Once may be chance; the same again is not."""
@@ -457,6 +492,7 @@ class Resume:
         if self.policy.resume and self.view.worth_waiting:  # for the target that may hold it
             self._waiting = True
             self._window = min(self._window, LEAST_WINDOW)
+            self._stock = {i: found for i, found in self._stock.items() if not isinstance(found, AISError)}
             self._leave_answer()
             self._back_off(now, CONFLICT_BACKOFF)
             return
@@ -519,11 +555,13 @@ class Resume:
 
     def _unreadable(self, error: AISError) -> None:
         delivery = self.delivery
+        text = parse_error_body(error.message)["message"]
         if delivery.missing_raises:
-            error.message = f"{delivery.entries.describe(delivery.index)} cannot be read: {error.message}"
+            error.message = f"{delivery.entries.describe(delivery.index)} cannot be read: {text}"
+            error.remedy = "the object is damaged, or no archive: put it again, or take it as an item (missing='mark')"
             raise error
         self._leave_answer()
-        delivery.supply_missing(parse_error_body(error.message)["message"])
+        delivery.supply_missing(text)
 
     def _out_of_range(self, reason: str, error: AISError | None) -> None:
         delivery = self.delivery
@@ -574,6 +612,16 @@ class Resume:
             cause = self._last or AISTimeoutError(0, "no answer came in time", self.delivery.url)
             raise self._incomplete(cause) if self._accepted else cause
         return until
+
+    def _share(self, now: float) -> float:
+        """Until when the answer under way may be silent.
+
+        Raises:
+            AISError: Patience or deadline are spent.
+        """
+        limit = self._limit(now)
+        since = max(self._kept_at, self._asked_at)
+        return min(limit, since + max(SILENCE, SHARE * (self._kept_at + self.policy.patience - self._silence - since)))
 
     def _back_off(self, now: float, base: float) -> None:
         """Wait before the next request: full jitter, longer with each failure in a row and under load."""

@@ -7,7 +7,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from aisfast.errors import AISError, AISTimeoutError, ErrRangeNotSatisfiable, LimitError, WireError
+from aisfast.errors import (
+    AISConnectionError,
+    AISError,
+    AISTimeoutError,
+    ErrRangeNotSatisfiable,
+    LimitError,
+    Unreadable,
+    WireError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +41,7 @@ class Singles:
         self._max_entry = max_entry
         self._sizes: dict[tuple[str, str, str | None], int] = {}  # ranges of one object ask but once
         self._begun: dict[int, tuple[str, bytearray]] = {}  # what came of payloads that broke off, and its version
+        self._broke_at: dict[int, int] = {}  # and at which byte
 
     def size(self, index: int, until: float) -> int:
         """Bytes of the object, or of the archive's member, that the entry names.
@@ -63,6 +72,8 @@ class Singles:
         if archpath is not None:
             answer = self._call("GET", path, {**params, "archpath": archpath}, {}, until)
             size = _length(answer)
+            if size > self._max_entry:
+                answer.close()
             self._check_size(index, size)
             member = bytearray()
             self._read_into(member, answer, size, index, until)
@@ -153,13 +164,20 @@ class Singles:
     ) -> None:
         """Add `size` bytes of an answer's body to the payload; negative: all of it."""
         stop = len(payload) + size if size >= 0 else self._max_entry + 1
+        path, described = self._place(index)[0], self._entries.describe(index)
+        url = f"{self._session.settings.endpoint}/v1/{path}"
         try:
-            with self._session.translated(answer.url or "", "GET", None):
+            with self._session.translated(url, "GET", None):
                 while len(payload) < stop and (piece := answer.read1(min(READ_SIZE, stop - len(payload)))):
                     payload += piece
                     if monotonic() > until:
-                        described = self._entries.describe(index)
-                        raise AISTimeoutError(0, f"{described}: no time is left for it", answer.url or "")
+                        raise AISTimeoutError(0, f"{described}: no time is left", url, remedy="allow more time")
+        except AISConnectionError as error:
+            answer.close()
+            if self._broke_at.get(index) == len(payload):
+                raise Unreadable(0, f"{described}: it ends after {len(payload)} bytes", url) from error
+            self._broke_at[index] = len(payload)
+            raise
         except BaseException:
             answer.close()
             raise

@@ -313,7 +313,7 @@ class Call:
             with delivery.get_buffer() as buffer:
                 n = exchange.receive(buffer, until)
         except OSError as error:
-            delivery.on_error(self._failure(error, delivery.url))
+            delivery.on_error(self._failure(error, delivery.url, exchange.sock.gettimeout()))
         else:
             if n:
                 delivery.commit(n, monotonic())
@@ -375,8 +375,9 @@ class Call:
 
     def _follow(self, body: bytes, until: float, kept: bool) -> None:
         """From the endpoint through its redirect to a 200."""
-        url = self._url
-        for _ in range(MAX_REDIRECTS + 1):
+        url, hops = self._url, 0
+        while hops <= MAX_REDIRECTS:
+            hops += 1
             head = self._leg(url, body, until, kept)
             if head is None:
                 return
@@ -385,6 +386,8 @@ class Call:
             targets = targets_of(url)
             self.stats.targets = max(self.stats.targets, targets)
             self.resume.on_redirect(targets, self._now())
+            if not self.resume.follows(_place(url), self._now()):
+                url, hops = self._url, 0
         raise AISConnectionError(
             0,
             f"more than {MAX_REDIRECTS} redirects, the last to {origin_of(url)}",
@@ -411,7 +414,7 @@ class Call:
                 except AISError:  # some are OSErrors
                     raise
                 except OSError as error:
-                    raise self._failure(broken or error, url) from error
+                    raise self._failure(broken or error, url, exchange.sock.gettimeout()) from error
                 first = bytes(buffer[head.size : filled]) if head.status != 200 else b""
             if head.status == 200:
                 now = monotonic()
@@ -457,7 +460,7 @@ class Call:
             try:
                 n = exchange.receive(scratch, until)
             except OSError as error:
-                raise self._failure(error, url) from error
+                raise self._failure(error, url, exchange.sock.gettimeout()) from error
             if not n:
                 break
             body += framing.feed(scratch[:n])
@@ -472,8 +475,8 @@ class Call:
         asked = (int(named[1]), int(named[2]))
         return "; ".join(entries.describe(i) for i in range(len(entries)) if entries.row(i)[5:7] == asked)
 
-    def _failure(self, error: OSError, url: str) -> AISError:
-        return self.session.failure(error, url, "GET", self.session.settings.batch_read_timeout)
+    def _failure(self, error: OSError, url: str, waited: float | None) -> AISError:
+        return self.session.failure(error, url, "GET", waited)
 
     def _count(self) -> None:
         """The call is over: its counts join the client's."""

@@ -8,6 +8,8 @@ RETRIES = 10.0  # retries in hand; each costs one ...
 EARNED = 0.1  # ... and each accepted answer earns back so much
 MOST_COST = 16.0  # waiting times are stretched by no more than this
 OPEN = 256.0  # batches a target admits: more are never kept open
+AVOIDED = 30.0  # seconds for which a target that stalled is avoided; doubled each time it stalls again ...
+MOST_AVOIDED = 480.0  # ... up to this
 
 
 class ClusterView:
@@ -30,6 +32,7 @@ class ClusterView:
         self._waited = False  # for the targets that are gone, as long as a batch's patience allows
         self._retries = RETRIES
         self._most_open = OPEN
+        self._stalled: dict[str, tuple[float, float]] = {}  # host -> avoided until, and for how long
 
     def __getstate__(self) -> dict[str, Any]:
         return {"targets": self.targets, "entry_bytes": self.entry_bytes}
@@ -64,6 +67,19 @@ class ClusterView:
     def give_up_waiting(self) -> None:
         """Patience is spent: until the loss is over, nobody waits for it again."""
         self._waited = True
+
+    def stalled(self, host: str, now: float) -> None:
+        """A target has been silent for as long as we bear: one that has just come back may be so for many minutes."""
+        for_long = min(MOST_AVOIDED, 2 * self._stalled.get(host, (0.0, AVOIDED / 2))[1])
+        self._stalled[host] = (now + for_long, for_long)
+
+    def worked(self, host: str) -> None:
+        """A target has answered as it should."""
+        self._stalled.pop(host, None)
+
+    def avoided(self, host: str, now: float) -> bool:
+        """The target has stalled lately: better to be given another one."""
+        return host in self._stalled and now < self._stalled[host][0]
 
     # ------------------------------------------------------------------------------------------------------------- load
 

@@ -247,6 +247,8 @@ class Assembly:
         if self._smap.troubled:
             self._check_peer(entry, owner)
         if self._script is not None:
+            if self._script.misses(index):
+                stored = None
             wait = self._script.recovery(index)
             if wait is not None:
                 self._recover(index, entry, stored, owner, wait)

@@ -42,6 +42,7 @@ the body.
 | `skip` | the entry's member does not come; `out` lacks it too |
 | `swap` | the entry's member changes places with the next one; `out` keeps its order |
 | `out` | buffered: `by` items more in the metadata (the last is repeated), or fewer if negative; 1 unless said |
+| `miss` | the entry is reported missing though its object is there: a misplaced one, a cold one of a cloud bucket |
 | `recover` | the whole object comes, whatever the range, after `seconds` of silence (the cluster's `max_wait`) |
 | `slow_reader` | streaming: a client that does not take what comes for `seconds` is cut off; socket buffers are small |
 | `empty` | 200, `Content-Length: 0`, nothing else |
@@ -112,6 +113,7 @@ _ACTIONS = {
     "skip": _Action("entry"),
     "swap": _Action("entry"),
     "out": _Action("", {"by": 1}, streaming=False),
+    "miss": _Action("entry"),
     "recover": _Action("entry", {"seconds": None}),
     "slow_reader": _Action("", {"seconds": _REQUIRED}, streaming=True),
     "empty": _Action("head"),

@@ -126,6 +126,10 @@ class Script:
                 return self._cluster.max_wait if seconds is None else seconds
         return None
 
+    def misses(self, index: int) -> bool:
+        """Whether this entry counts as missing, there or not."""
+        return any(fault.action == "miss" and self._take(fault) for fault in self._entries.get(index, ()))
+
     def writer(self, writer: TarWriter, archive_size: Callable[[], int] | None = None) -> TarWriter:
         """Stands in for the archive's writer.
 
