@@ -67,7 +67,7 @@ class Memory:
         self.delivery.on_head(head, Framing.chunked(), "memory", 0.0)
         self.raw, self.at = memoryview(shape.answer.raw), head.size
 
-    def pump(self):
+    def pump(self, returned=False):
         with self.delivery.get_buffer() as lent:
             n = min(len(lent), READ, len(self.raw) - self.at)
             lent[:n] = self.raw[self.at : self.at + n]

@@ -75,7 +75,7 @@ class Feed:
         self.delivery.commit(filled, 0.0, head.size)
         self.resume.on_accepted()
 
-    def pump(self) -> None:
+    def pump(self, returned: bool = False) -> None:
         assert not self.closed
         step = self.resume.next(0.0)
         assert isinstance(step, Read)

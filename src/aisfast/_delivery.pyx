@@ -224,7 +224,6 @@ cdef class Delivery:
         self.drop_answer()
         self.want = BYTES
         self.over = GOING
-        self.drains = False
         self.cause = None
         self.wrong_range = False
         self.read_at = now
@@ -690,6 +689,7 @@ cdef class Delivery:
         """Forget the answer's decoders and what has not been handed out of it."""
         self.free_payload()
         self.state = IDLE
+        self.drains = False
         self.framing = None
         self.multipart = None
         self.tar = None
@@ -958,6 +958,7 @@ cdef class Results:
 
     def __next__(self):
         cdef object item, call = self.call      # another thread may close us in between
+        cdef bint returned = True               # the caller had control since the latest step
         if self.busy:
             raise RuntimeError("another thread is reading these results: a batch belongs to one thread at a time")
         if call is None:
@@ -970,7 +971,8 @@ cdef class Results:
                     if self.delivery.index == self.delivery.count:
                         self.finish()
                     return item
-                call.pump()
+                call.pump(returned)
+                returned = False
         except BaseException:
             self.close()
             raise

@@ -185,7 +185,7 @@ class Bucket:
     def _parsed(self, text: str) -> Any:
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise WireError(
                 0, f"bucket {self.name!r}: its summary is not JSON", layer="http", found=text[:80]
             ) from None

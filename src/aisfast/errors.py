@@ -236,7 +236,7 @@ def parse_error_body(text: str) -> dict[str, Any]:
     """The fields of a server's JSON error body (tcode, message, node, ...); `{"message": text}` if it is none."""
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     return fields if isinstance(fields, dict) and isinstance(fields.get("message"), str) else {"message": text.strip()}
 

@@ -254,7 +254,7 @@ class Resume:
         """The gateway has redirected, and told how many targets there are."""
         self.view.answered = True
         self.view.saw_targets(targets, now + self.away, self.policy.target_memory)
-        self.delivery.hold_misses = self.policy.get_missing or (self.policy.resume and self.view.lost_targets)
+        self.delivery.hold_misses = self.policy.get_missing or self.view.lost_targets
 
     def follows(self, host: str, now: float) -> bool:
         """Whether to follow a redirect to this host. False: ask the gateway again, which may name another."""

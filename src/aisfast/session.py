@@ -429,7 +429,7 @@ class Session:
     def _parsed(self, answer: urllib3.BaseHTTPResponse, parse: Callable[[Any], _T], url: str) -> _T:
         try:
             return parse(jsonlib.loads(answer.data))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise WireError(
                 0,
                 f"{_shown(url)}: not the JSON that a cluster answers ({type(error).__name__}: {error})",

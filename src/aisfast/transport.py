@@ -247,15 +247,18 @@ class Call:
             self.close()
             raise
 
-    def pump(self) -> None:
+    def pump(self, returned: bool = False) -> None:
         """One step towards the next entry.
 
+        Args:
+            returned: The caller of the iterator had control since the latest step: that time is not ours.
         Raises:
             AISError: The batch cannot be made whole.
         """
         entered = monotonic()
-        self._away += entered - self._left
-        self.resume.away = self._away
+        if returned:
+            self._away += entered - self._left
+            self.resume.away = self._away
         try:
             self._step(entered - self._away)
         finally:

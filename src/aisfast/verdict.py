@@ -63,7 +63,7 @@ def verdict_of(error: AISError) -> Verdict:
     if tcode == "ErrRangeNotSatisfiable" or "not satisfiable range" in text:
         # the gateway refuses what no object can satisfy
         return Verdict.FINAL if node.startswith("p[") else Verdict.RANGE
-    if text.startswith(ARCHIVE_TEXTS) or "unknown archive" in text:
+    if tcode == "ErrLmetaCorrupted" or text.startswith(ARCHIVE_TEXTS) or "unknown archive" in text:
         # an object that is shorter than its metadata may be in the middle of being written
         return Verdict.UNKNOWN if "missed writing" in text else Verdict.UNREADABLE
     if tcode == "errUnknownMime" or "unknown mime type" in text:
