@@ -90,7 +90,7 @@ class Feed:
         self.finished = self.closed = True
         self.trail = self.delivery.leftover()
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         self.closed = True
 
     @property

@@ -973,8 +973,8 @@ cdef class Results:
                     return item
                 call.pump(returned)
                 returned = False
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.close(error)
             raise
         finally:
             self.busy = False
@@ -985,8 +985,8 @@ cdef class Results:
         if call is not None:
             call.finish()
 
-    def close(self) -> None:
+    def close(self, error=None) -> None:
         """Give up what has not been received. The connection is closed, nothing else."""
         call, self.call = self.call, None
         if call is not None:
-            call.close()
+            call.close(error)

@@ -286,11 +286,11 @@ class Batch:
             while not delivery.fill():
                 call.pump()
         except IncompleteBatchError as error:
-            call.close()
+            call.close(error)
             error.partial = Columns.of(delivery, call.stats)
             raise
-        except BaseException:
-            call.close()
+        except BaseException as error:
+            call.close(error)
             raise
         call.finish()
         return Columns.of(delivery, call.stats)
@@ -416,8 +416,8 @@ def _await_metadata(call: Call, delivery: Delivery) -> None:
     try:
         while not delivery.metadata_ready():
             call.pump()
-    except BaseException:
-        call.close()
+    except BaseException as error:
+        call.close(error)
         raise
 
 

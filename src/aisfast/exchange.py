@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from contextlib import suppress
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from aisfast._decode import Framing, Head, parse_head
 from aisfast._delivery import Trail
@@ -18,6 +19,9 @@ from aisfast.errors import NO_GATEWAY, LimitError, WireError
 from aisfast.session import Origin
 from aisfast.settings import MAX_HEAD
 from aisfast.version import __version__
+
+if TYPE_CHECKING:
+    from aisfast.blackbox import Record
 
 
 class StaleConnection(Exception):
@@ -33,7 +37,7 @@ class Exchange:
     Times are monotonic seconds.
     """
 
-    __slots__ = ("absolute", "bounded", "fresh", "host", "pid", "sock", "trail")
+    __slots__ = ("absolute", "bounded", "fresh", "host", "pid", "record", "sock", "trail")
 
     def __init__(self, host: Host, sock: socket.socket, absolute: bool) -> None:
         self.host = host
@@ -41,6 +45,7 @@ class Exchange:
         self.absolute = absolute  # over a forward proxy: requests name the whole URL
         self.fresh = True  # nothing was sent on it yet
         self.bounded = False  # the next read is, by less than the host's limit
+        self.record: Record | None = None  # of what is read, for a black box
         self.trail: Trail | None = None
         self.pid = os.getpid()
 
@@ -54,7 +59,10 @@ class Exchange:
         elif self.bounded:
             self.sock.settimeout(limit)
             self.bounded = False
-        return self.sock.recv_into(buffer)
+        n = self.sock.recv_into(buffer)
+        if self.record is not None:
+            self.record.read(memoryview(buffer)[:n])
+        return n
 
     def send(self, url: str, body: bytes, token: str | None, until: float) -> None:
         """Write a GetBatch request. An OSError is the caller's."""

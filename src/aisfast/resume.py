@@ -57,6 +57,7 @@ LEAST_WINDOW = 16  # entries asked for after a budget's end, at least
 DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GETs, if misses are
 STOCK = 64  # entries got by object GETs in one go
 SHARE = 0.75  # of what is left of patience, that one answer may cost: something must be left for another
+TOLD = 25.0  # seconds for which a count of targets is believed: the map takes longer to notice a loss
 AVOIDS = 3  # redirects to a target that stalled lately that one request does not follow
 HOPELESS = ("dns", "tls", "redirect", "proxy")  # kinds of failed connections that another try does not mend
 
@@ -146,6 +147,7 @@ class Resume:
         self._before = (0.0, 0.0)  # ... and silence and kept_at
         self._asked_at = 0.0
         self._host = ""  # which target answers
+        self._fewer = False  # of a cluster that has lost targets
         self._avoids = 0
         # what to ask for next
         self._window = delivery.count  # entries
@@ -153,6 +155,8 @@ class Resume:
         self._single = ""  # what to ask of the entry at hand by a REST call
         self._by_gets = 0  # entries before this one are got by object GETs
         self._stock: dict[int, Any] = {}  # what these brought, by index
+        self._told_at = 0.0  # when, on the wall, the latest redirect told how many targets there are
+        self._absent = -1  # an entry that a REST call did not find
         self._recent: deque[int] = deque(maxlen=DENSE)  # entries whose misses were asked for by a GET
         self._waiting = False  # for a target that is gone
         # what failed
@@ -167,7 +171,6 @@ class Resume:
         self._kept = 0  # bytes kept so far ...
         self._kept_at = 0.0  # ... and when the latest came
         self._verified = 0
-        self._verified_at = 0.0
         self._silence = 0.0  # seconds, stretches that are over
 
     # ------------------------------------------------------------------------------------------------------------ steps
@@ -180,7 +183,7 @@ class Resume:
         """
         delivery = self.delivery
         if self._start is None:
-            self._start = self._kept_at = self._verified_at = now
+            self._start = self._kept_at = now
         self._note(now)
         if delivery.index == delivery.count:
             return None
@@ -193,10 +196,12 @@ class Resume:
             if want == Want.DOUBT:
                 return Single("size", delivery.index, self._limit(now))
             self._ended(now)
+            if delivery.index < self._by_gets:
+                return Wait(now)
         limit = self._limit(now)
         if now < self._not_before:
             return Wait(min(self._not_before, limit))
-        if delivery.index < self._by_gets:
+        if delivery.index < self._by_gets and delivery.index != self._absent:
             return self._take_stock(now, limit)
         if self._single:
             kind, self._single = self._single, ""
@@ -254,7 +259,9 @@ class Resume:
         """The gateway has redirected, and told how many targets there are."""
         self.view.answered = True
         self.view.saw_targets(targets, now + self.away, self.policy.target_memory)
-        self.delivery.hold_misses = self.policy.get_missing or self.view.lost_targets
+        self._fewer = self.view.lost_targets
+        self._told_at = now + self.away
+        self.delivery.hold_misses = self.policy.get_missing or self._fewer
 
     def follows(self, host: str, now: float) -> bool:
         """Whether to follow a redirect to this host. False: ask the gateway again, which may name another."""
@@ -359,7 +366,15 @@ class Resume:
         else:
             verdict = self._verdict(error) if error.status_code >= 400 else Verdict.TRANSIENT
         if verdict is Verdict.MISSING:
-            self._missing(parse_error_body(error.message)["message"], now)
+            told = self.delivery.want == Want.MISS and now + self.away - self._told_at < TOLD
+            if told or not self.policy.resume:
+                self._missing(parse_error_body(error.message)["message"], now)
+            else:  # a batch's redirect tells whether it may only be out of reach
+                if self._absent == self.delivery.index:
+                    self._back_off(now, BACKOFF)
+                self._absent = self.delivery.index
+                self._leave_answer()
+                self._ask_alone = True
             return
         if verdict is Verdict.UNREADABLE:
             self._unreadable(error)
@@ -385,7 +400,6 @@ class Resume:
         misses = delivery.misses - self._misses
         if new:
             self._failures = 0
-            self._kept_at = max(self._kept_at, self._verified_at)
         else:  # all its time was silence
             self._silence, self._kept_at = self._before
         if delivery.over == Over.WINDOW:
@@ -461,7 +475,7 @@ class Resume:
             return Wait(now)
         self._recent.append(delivery.index)
         seen = delivery.index - self._recent[0] + 1
-        if len(self._recent) == DENSE and seen <= 2 * DENSE:
+        if len(self._recent) == DENSE and seen <= 2 * DENSE and delivery.index != self._absent:
             cold = delivery.index < 2 * DENSE  # most of the first entries: the rest will be so too
             self._by_gets = delivery.count if cold else min(delivery.count, delivery.index + STOCK)
             log.info("%d of %d entries are missing: object GETs get the next ones", DENSE, seen)
@@ -489,12 +503,15 @@ class Resume:
             ErrObjNotFound: That is an error.
         """
         delivery = self.delivery
-        if self.policy.resume and self.view.worth_waiting:  # for the target that may hold it
-            self._waiting = True
+        lost = self.view.lost_targets
+        if self.policy.resume and (self.view.worth_waiting or (self._fewer and not lost)):
+            self._waiting = lost  # for the target that may hold it; else it has come back
             self._window = min(self._window, LEAST_WINDOW)
             self._stock = {i: found for i, found in self._stock.items() if not isinstance(found, AISError)}
             self._leave_answer()
-            self._back_off(now, CONFLICT_BACKOFF)
+            most = min(MOST_BACKOFF, CONFLICT_BACKOFF * 2 ** min(self._failures, 10))
+            self._not_before = now + self._rng.uniform(0, most)
+            self._failures += 1
             return
         if self.view.lost_targets:
             reason = f"{reason}; the cluster has lost targets: the entry may only be out of reach"
@@ -583,14 +600,13 @@ class Resume:
         delivery = self.delivery
         kept = delivery.kept_bytes
         if delivery.index != self._verified:
-            self._verified = delivery.index
-            self._verified_at = now
             self._waiting = False
-        if kept > self._kept:
+        if kept > self._kept or delivery.index != self._verified:
             if now - self._kept_at >= SILENCE:
                 self._silence += now - self._kept_at
             self._kept_at = now
         self._kept = kept
+        self._verified = delivery.index
 
     def _limit(self, now: float) -> float:
         """When patience or deadline will be spent.
@@ -605,6 +621,7 @@ class Resume:
             self.view.give_up_waiting()
             self._waiting = False
             self._silence, self._kept_at = 0.0, now
+            self._not_before, self._failures = now, 0
             until = now + self.policy.patience
         if self.policy.deadline is not None:
             until = min(until, self._start + self.policy.deadline)

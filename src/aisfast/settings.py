@@ -47,6 +47,7 @@ class Settings:
         token_file: JSON file `{"token": ...}` the token comes from, or None.
         max_pool: Idle connections kept per host.
         expect_targets: Targets the cluster is known to have (`AISFAST_EXPECT_TARGETS`), 0 if not given.
+        blackbox: Directory for the answers that end batches in a `WireError` (`AISFAST_BLACKBOX`), None: not kept.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -60,6 +61,7 @@ class Settings:
     token_file: str | None = None
     max_pool: int = MAX_CONN_POOL
     expect_targets: int = 0
+    blackbox: str | None = None
 
     def __repr__(self) -> str:
         return f"Settings(endpoint={self.endpoint!r}, token={'set' if self.token else 'not set'})"
@@ -106,6 +108,7 @@ def resolve(
         token_file=token_file,
         max_pool=max_pool_size if max_pool_size is not None else int(_number("AIS_MAX_CONN_POOL", MAX_CONN_POOL)),
         expect_targets=int(_number("AISFAST_EXPECT_TARGETS", 0)),
+        blackbox=os.environ.get("AISFAST_BLACKBOX") or None,
     )
 
 

@@ -21,6 +21,7 @@ from aisfast.errors import (
     AISConnectionError,
     AISError,
     ErrRangeNotSatisfiable,
+    IncompleteBatchError,
     SentRequest,
     WireError,
     error_from_answer,
@@ -34,6 +35,7 @@ from aisfast.view import ClusterView
 
 if TYPE_CHECKING:
     from aisfast._decode import Head
+    from aisfast.blackbox import Record
     from aisfast.singles import Singles
 
 REDIRECTS = (301, 302, 307, 308)
@@ -98,6 +100,7 @@ class Transport:
 
     def release(self, exchange: Exchange) -> None:
         """Take back a connection whose answer was read to its end."""
+        exchange.record = None
         with self._lock:
             if self._knows(exchange.host):
                 self._keep(exchange)
@@ -112,6 +115,7 @@ class Transport:
     def drain(self, exchange: Exchange, trail: Trail) -> None:
         """Take back a batch's connection, whose answer was read but for its trail."""
         exchange.trail = trail
+        exchange.record = None
         with self._lock:
             if not self._knows(exchange.host):
                 exchange.close()
@@ -214,6 +218,7 @@ class Call:
 
     _exchange: Exchange | None = None
     _keep = False  # the connection may be used after this answer
+    _record: Record | None = None  # of the latest answer, with AISFAST_BLACKBOX
     _over = True
 
     def __init__(self, transport: Transport, delivery: Delivery, resume: Resume, path: str, singles: Singles) -> None:
@@ -243,8 +248,8 @@ class Call:
         try:
             while not self._accepted and not self.delivery.supplied:
                 self.pump()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.close(error)
             raise
 
     def pump(self, returned: bool = False) -> None:
@@ -271,11 +276,19 @@ class Call:
         self._end_answer()
         self._count()
 
-    def close(self) -> None:
-        """Give up: the connection is closed."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Give up: the connection is closed.
+
+        Args:
+            error: Why, if it failed.
+        """
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self.transport.discard(exchange)
+        record, self._record = self._record, None
+        wire = error.__cause__ if isinstance(error, IncompleteBatchError) else error
+        if record is not None and isinstance(error, AISError) and isinstance(wire, WireError):
+            record.write(wire, error, self.session.token)
         self._count()
 
     # ----------------------------------------------------------------------------------------------------------- steps
@@ -405,6 +418,11 @@ class Call:
         host = transport.host(url)
         exchange = transport.acquire(host, self.stats) if kept else transport.open(host, self.stats)
         token = self.session.token if host.origin == self.session.endpoint else None
+        directory = self.session.settings.blackbox
+        if directory is not None:
+            from aisfast.blackbox import Record
+
+            self._record = exchange.record = Record(directory, self._url, url, body, self.delivery.index)
         try:
             broken: OSError | None = None
             try:

@@ -6,11 +6,15 @@ import argparse
 import signal
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aisfast.emulator import Cluster
 
 
 def server_main(argv: Sequence[str] | None = None) -> int:
-    """Run a cluster until SIGINT or SIGTERM. Prints one line with the endpoint when it is ready."""
-    from aisfast.emulator import Cluster
+    """Run a cluster, or a replay, until SIGINT or SIGTERM. Prints one line with the endpoint when it is ready."""
+    from aisfast.emulator.replay import Replay
 
     parser = argparse.ArgumentParser(
         prog="aisfast emulator", description="Run an AIStore-compatible cluster in one process."
@@ -33,26 +37,29 @@ def server_main(argv: Sequence[str] | None = None) -> int:
         "--max-wait", type=float, default=20.0, metavar="S", help="seconds to wait for a silent peer (default 20)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="make ids and the choice of targets repeatable")
+    parser.add_argument(
+        "--replay", metavar="FILE", help="serve the answer in a black box (AISFAST_BLACKBOX) instead; with --port alone"
+    )
     args = parser.parse_args(argv)
+    if args.replay is not None:
+        for name, value in vars(args).items():
+            if name not in ("replay", "port") and value != parser.get_default(name):
+                parser.exit(2, f"aisfast emulator: --replay FILE does not go with --{name.replace('_', '-')}\n")
     try:
-        cluster = Cluster(
-            args.targets,
-            args.tail_delay,
-            port=args.port,
-            dir=args.dir,
-            token=args.token,
-            tls=tuple(args.tls) if args.tls else None,
-            seed=args.seed,
-            max_wait=args.max_wait,
-        )
+        server = Replay(args.replay, args.port) if args.replay is not None else _cluster(args)
     except ValueError as error:
         parser.exit(2, f"aisfast emulator: {error}\n")
+    except OSError as error:
+        parser.exit(1, f"aisfast emulator: {error}\n")
     stop = threading.Event()
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with cluster:
-            where = f"objects in {args.dir}" if args.dir else "objects in memory"
-            print(f"{cluster.endpoint} is ready: {args.targets} target(s), {where}; stop with Ctrl-C", flush=True)
+        with server:
+            if isinstance(server, Replay):
+                print(f"{server.endpoint} is ready: it replays {args.replay}; stop with Ctrl-C\n{server}", flush=True)
+            else:
+                where = f"objects in {args.dir}" if args.dir else "objects in memory"
+                print(f"{server.endpoint} is ready: {args.targets} target(s), {where}; stop with Ctrl-C", flush=True)
             stop.wait()
     except (OSError, ValueError) as error:
         parser.exit(1, f"aisfast emulator: {error}\n")
@@ -60,3 +67,18 @@ def server_main(argv: Sequence[str] | None = None) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0
+
+
+def _cluster(args: argparse.Namespace) -> Cluster:
+    from aisfast.emulator import Cluster
+
+    return Cluster(
+        args.targets,
+        args.tail_delay,
+        port=args.port,
+        dir=args.dir,
+        token=args.token,
+        tls=tuple(args.tls) if args.tls else None,
+        seed=args.seed,
+        max_wait=args.max_wait,
+    )
