@@ -58,6 +58,7 @@ DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GET
 STOCK = 64  # entries got by object GETs in one go
 SHARE = 0.75  # of what is left of patience, that one answer may cost: something must be left for another
 TOLD = 25.0  # seconds for which a count of targets is believed: the map takes longer to notice a loss
+PROBE = 10.0  # seconds that a target which stalled before may be silent
 AVOIDS = 3  # redirects to a target that stalled lately that one request does not follow
 HOPELESS = ("dns", "tls", "redirect", "proxy")  # kinds of failed connections that another try does not mend
 
@@ -263,15 +264,16 @@ class Resume:
         self._told_at = now + self.away
         self.delivery.hold_misses = self.policy.get_missing or self._fewer
 
-    def follows(self, host: str, now: float) -> bool:
-        """Whether to follow a redirect to this host. False: ask the gateway again, which may name another."""
+    def follows(self, host: str, now: float) -> float | None:
+        """Until when to wait for an answer of the host that a redirect names. None: not to be followed, ask the gateway
+        again, which may name another."""
         self._host = host
         choice = self.policy.resume and self.view.targets > 1 and self._avoids < AVOIDS
         if not choice or not self.view.avoided(host, now + self.away):
-            return True
+            return self._share(now)
         self._avoids += 1
         self.stats.retries += 1
-        return False
+        return None
 
     def on_accepted(self) -> None:
         """A 200 has come."""
@@ -289,7 +291,7 @@ class Resume:
         self._asking = False
         self.view.answered = True
         delivery.abandon()
-        self._last = error
+        self._remember(error, now)
         if error.status_code == 429:
             self.stats.throttled += 1
             self.view.throttled()
@@ -314,8 +316,7 @@ class Resume:
         """
         self._asking = False
         self.delivery.abandon()
-        self._last = error
-        self._blame(error, now)
+        self._remember(error, now)
         new_here = not self.view.answered
         if isinstance(error, WireError):
             hopeless = new_here or isinstance(error, LimitError) or self._same_damage(error)
@@ -357,7 +358,7 @@ class Resume:
         Raises:
             AISError: That cannot be mended.
         """
-        self._last = error
+        self._remember(error, now)
         if isinstance(error, ErrRangeNotSatisfiable):
             self._out_of_range(parse_error_body(error.message)["message"], error)
             return
@@ -410,8 +411,7 @@ class Resume:
                     self._window = min(self._window, max(LEAST_WINDOW, new * BUDGET // misses))
             return
         cause = delivery.cause
-        self._last = cause
-        self._blame(cause, now)
+        self._remember(cause, now)
         if not self.policy.resume:
             raise cause if delivery.over == Over.DAMAGED else self._incomplete(cause)
         self.stats.resumes += 1
@@ -432,10 +432,13 @@ class Resume:
             if not self._ask_alone:
                 self._back_off(now, BACKOFF)
 
-    def _blame(self, error: AISError, now: float) -> None:
-        """Remember a target whose silence ended the answer."""
-        if isinstance(error, AISTimeoutError) and self._host:
+    def _remember(self, error: AISError, now: float) -> None:
+        """What failed last, and which target was silent. A try cut by our own limit tells less than the one before."""
+        silent = isinstance(error, AISTimeoutError)
+        if silent and self._host:
             self.view.stalled(self._host, now + self.away)
+        if not (silent and self._last and now >= self._until()):
+            self._last = error
 
     def _on_damage(self, cause: WireError, now: float) -> None:
         """Bytes were wrong. Once may be chance; the same again is not."""
@@ -462,7 +465,8 @@ class Resume:
         return int(times)
 
     def _same_damage(self, error: WireError) -> bool:
-        before, self._damage = self._damage, (self.delivery.index, f"{error.layer}: {error.expected}")
+        kind = re.sub(r"\d", "", f"{error.layer}: {error.expected}")  # a checksum changes with the access time
+        before, self._damage = self._damage, (self.delivery.index, kind)
         return before == self._damage
 
     # ------------------------------------------------------------------------------------------------ entries not there
@@ -608,23 +612,28 @@ class Resume:
         self._kept = kept
         self._verified = delivery.index
 
+    def _until(self) -> float:
+        """When patience or deadline will be spent."""
+        assert self._start is not None
+        until = self._patient_until()
+        return until if self.policy.deadline is None else min(until, self._start + self.policy.deadline)
+
+    def _patient_until(self) -> float:
+        return self._kept_at + max(SILENCE, self.policy.patience - self._silence)
+
     def _limit(self, now: float) -> float:
         """When patience or deadline will be spent.
 
         Raises:
             AISError: They are.
         """
-        assert self._start is not None
-        until = self._kept_at + max(SILENCE, self.policy.patience - self._silence)
-        if now >= until and self._waiting:
+        if self._waiting and now >= self._patient_until():
             log.warning("the cluster has lost targets and patience is spent: entries they held count as missing")
             self.view.give_up_waiting()
             self._waiting = False
             self._silence, self._kept_at = 0.0, now
             self._not_before, self._failures = now, 0
-            until = now + self.policy.patience
-        if self.policy.deadline is not None:
-            until = min(until, self._start + self.policy.deadline)
+        until = self._until()
         if now >= until:
             cause = self._last or AISTimeoutError(0, "no answer came in time", self.delivery.url)
             raise self._incomplete(cause) if self._accepted else cause
@@ -638,7 +647,8 @@ class Resume:
         """
         limit = self._limit(now)
         since = max(self._kept_at, self._asked_at)
-        return min(limit, since + max(SILENCE, SHARE * (self._kept_at + self.policy.patience - self._silence - since)))
+        share = max(SILENCE, SHARE * (self._kept_at + self.policy.patience - self._silence - since))
+        return min(limit, since + (min(PROBE, share) if self.view.suspect(self._host) else share))
 
     def _back_off(self, now: float, base: float) -> None:
         """Wait before the next request: full jitter, longer with each failure in a row and under load."""

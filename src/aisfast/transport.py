@@ -402,8 +402,11 @@ class Call:
             targets = targets_of(url)
             self.stats.targets = max(self.stats.targets, targets)
             self.resume.on_redirect(targets, self._now())
-            if not self.resume.follows(_place(url), self._now()):
+            wait = self.resume.follows(_place(url), self._now())
+            if wait is None:
                 url, hops = self._url, 0
+            else:
+                until = wait + self._away
         raise AISConnectionError(
             0,
             f"more than {MAX_REDIRECTS} redirects, the last to {origin_of(url)}",

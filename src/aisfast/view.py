@@ -77,6 +77,10 @@ class ClusterView:
         """A target has answered as it should."""
         self._stalled.pop(host, None)
 
+    def suspect(self, host: str) -> bool:
+        """The target has stalled, and not yet worked again."""
+        return host in self._stalled
+
     def avoided(self, host: str, now: float) -> bool:
         """The target has stalled lately: better to be given another one."""
         return host in self._stalled and now < self._stalled[host][0]
