@@ -529,9 +529,9 @@ class Resume:
     # ------------------------------------------------------------------------------------------------- entries at fault
 
     def _verdict(self, error: AISError) -> Verdict:
-        """What an error answer means. Of a target's unknown words: at the second time, that an entry is at fault."""
+        """What an error answer means. What makes an entry suspect tells at the second time that it is at fault."""
         verdict = verdict_of(error)
-        if verdict is Verdict.UNKNOWN:
+        if verdict is Verdict.SUSPECT:
             text = re.sub(r"\S*\d\S*", "", parse_error_body(error.message)["message"])  # but for ids and addresses
             before, self._refusal = self._refusal, (self.delivery.index, text)
             if before == self._refusal:

@@ -14,30 +14,16 @@ class Verdict(Enum):
     TRANSIENT = "ask again"
     AT_ONCE = "ask again at once: the redirect was used before, or came too late"
     CONFLICT = "ask again when the cluster map has settled"
-    UNKNOWN = "ask again; the same once more is an entry's fault"
+    SUSPECT = "ask again; the same once more is an entry's fault"
     BUDGET = "too many misses for one buffered answer"
     MISSING = "an entry does not exist"
     RANGE = "an entry's range lies outside its object"
     UNREADABLE = "an entry's archive is damaged, or none"
 
 
-# texts of a target that tell of the cluster and not of an entry
-CLUSTER_TEXTS = (
-    "abandoned",
-    "abort",
-    "broken pipe",
-    "closed",
-    "connection re",
-    "context ",
-    "expecting ",
-    "GFN(",
-    "i/o timeout",
-    "membership change",
-    "no storage targets",
-    "Smap",
-    "timed out",
-)
+# how a target complains of an archive; and of something that may be a damaged object, or one in the middle of a change
 ARCHIVE_TEXTS = ("archive/", "failed to open ", "flate:", "gzip:", "lz4:", "zip:")
+OBJECT_TEXTS = ("unexpected EOF", "missed writing", "errsize")
 
 
 def verdict_of(error: AISError) -> Verdict:
@@ -63,14 +49,15 @@ def verdict_of(error: AISError) -> Verdict:
     if tcode == "ErrRangeNotSatisfiable" or "not satisfiable range" in text:
         # the gateway refuses what no object can satisfy
         return Verdict.FINAL if node.startswith("p[") else Verdict.RANGE
-    if tcode == "ErrLmetaCorrupted" or text.startswith(ARCHIVE_TEXTS) or "unknown archive" in text:
-        # an object that is shorter than its metadata may be in the middle of being written
-        return Verdict.UNKNOWN if "missed writing" in text else Verdict.UNREADABLE
+    own = node.startswith("t[") and fields.get("method") == "GET"  # of an object that the target itself has read
+    if own and (tcode == "ErrLmetaCorrupted" or any(part in text for part in OBJECT_TEXTS)):
+        return Verdict.SUSPECT
+    if text.startswith(ARCHIVE_TEXTS) or "unsupported file format" in text:
+        return Verdict.UNREADABLE
     if tcode == "errUnknownMime" or "unknown mime type" in text:
         return Verdict.FINAL
     if node.startswith("p["):
         # written before it asked a target?
         asked = fields.get("method") != "GET" or text.startswith('Post "') or tcode in ("Error", "ErrNoNodes")
         return Verdict.TRANSIENT if asked else Verdict.FINAL
-    own = node.startswith("t[") and fields.get("method") == "GET"
-    return Verdict.UNKNOWN if own and not any(part in text for part in CLUSTER_TEXTS) else Verdict.TRANSIENT
+    return Verdict.TRANSIENT  # whatever a target says of itself, or why a job was stopped
