@@ -1,448 +1,611 @@
 """A simulated cluster with a virtual clock: `Delivery` and `Resume` against seeded schedules of faults.
 
-The oracle is the truth the cluster was made with. Whatever happens, a batch ends whole and right, or in the documented
-exception with the right indices, within what patience allows.
+The oracle is the truth the cluster was made with (`simulated.py`). Whatever happens, a batch ends whole and right, or in
+the documented exception with the right indices, within what patience allows, and with no more requests than what
+happened explains.
 
-    python tests/simulate.py --seed 7          one schedule, told step by step
-    python tests/simulate.py --count 100000    many
+    python -m tests.simulate --seed 7          one schedule, told step by step
+    python -m tests.simulate --count 1000000   many
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import wire
 from aisfast._decode import parse_head
 from aisfast._delivery import Delivery, Form, Results, Want
 from aisfast.errors import (
-    AISConnectionError,
     AISError,
     AISTimeoutError,
     ErrObjNotFound,
     ErrRangeNotSatisfiable,
     IncompleteBatchError,
-    SentRequest,
     WireError,
-    error_from_answer,
+    parse_error_body,
 )
 from aisfast.exchange import framing_of
 from aisfast.policy import Policy
 from aisfast.resume import Ask, Read, Resume, Several, Single, Wait
 from aisfast.view import ClusterView
 from delivering import URL, entries_of
+from simulated import CUTS, DAMAGE, FINAL, NO_ANSWER, NOISE, REFUSALS, SINGLES, NOTICED, Cluster, Lost, Refused, Thing
 
-BUDGET = 8
-NOISE = random.Random(0).randbytes(1 << 16)
-
-# What can happen to an answer: at most so many of these in one schedule, then the cluster is well.
-FAULTS = (
-    "short", "cut", "cut clean", "no trailer", "lost head", "lost", "stall", "empty", "flip", "swap", "double",
-    "rename", "429", "503", "409", "stale", "refused by target", "gateway's call failed", "garbage",
-)  # fmt: skip
+READ_TIMEOUT = 90.0
+FAULTS = (*CUTS, *sorted(DAMAGE.difference(CUTS, NO_ANSWER)), *NO_ANSWER, *REFUSALS)
+OUT_OF_REACH = "out of reach"
 
 
-@dataclass
-class Thing:
-    """An entry, and what is true of it."""
-
-    name: str
-    payload: bytes
-    start: int = 0
-    length: int = 0
-    missing: bool = False
-    unreadable: bool = False
-    local: bool = True
-
-    @property
-    def truth(self) -> bytes | str:
-        if self.missing:
-            return "missing"
-        if self.unreadable:
-            return "unreadable" if self.local else "missing"
-        if not self.length:
-            return self.payload
-        size = len(self.payload)
-        stop = size if self.length < 0 else self.start + self.length
-        return "range" if self.start >= size or stop > size else self.payload[self.start : stop]
+class Wrong(AssertionError):
+    """The judge objects."""
 
 
-def refusal(status: int, message: str, node: str = "t[sim]", method: str = "GET", tcode: str = "") -> AISError:
-    fields = {"tcode": tcode, "message": message, "method": method, "node": node, "status": status}
-    text = json.dumps(fields)
-    return error_from_answer(status, text, SentRequest("GET", URL, {}))
+def hold(right: object, *what: object) -> None:
+    if not right:
+        raise Wrong(" ".join(map(str, what)))
 
 
-@dataclass
-class Cluster:
-    """Answers requests for entries, with what the schedule does to the answers."""
+class Watched(ClusterView):
+    """What a client knows, and when it gave up waiting for a target."""
 
-    rng: random.Random
-    things: list[Thing]
-    coer: bool
-    faults: list[str]
-    told: list[str] = field(default_factory=list)
+    def __init__(self, targets: int = 0) -> None:
+        super().__init__(targets)
+        self.most = targets  # the highest count told, as the memory of it has not yet ended
+        self.fewer_since = inf
+        self.given_up: list[float] = []  # silence of the batch that gave up
+        self.shell: Shell | None = None
 
-    def answer(self, first: int, stop: int, streaming: bool) -> tuple[str, Any]:
-        """("refused", error), ("lost", error), or ("answer", [(seconds of silence, bytes), ...])."""
-        things = self.things[first:stop]
-        fault = self.faults.pop() if self.faults else ""
-        if fault:
-            self.told.append(f"{fault} at {first}..{stop}")
-        refusals = {
-            "429": (429, 'wid="x" rejected: pending=256', "t[sim]", "POST", "ErrTooManyRequests"),
-            "503": (503, "not ready yet", "t[sim]", "POST", ""),
-            "409": (409, 't[sim]: different Smap version from p[x]: "12" vs local', "t[sim]", "POST", ""),
-            "stale": (404, 'x-get-batch: wid="x" (prep-rx not done?) does not exist', "t[sim]", "GET", "ErrNotFound"),
-            "refused by target": (400, "user abort", "t[sim]", "GET", ""),
-            "gateway's call failed": (400, 'Post "http://t": connect: connection refused', "p[sim]", "GET", "Error"),
-        }
-        if fault in refusals:
-            return "refused", refusal(*refusals[fault])
-        if fault == "lost head":
-            return "lost", AISConnectionError(0, "reset", URL, kind="broken")
-        if not streaming:
-            why = self.whole_refusal(things)
-            if why is not None:
-                return "refused", why
-        entries, whole, stalls = self.members(things, streaming)
-        if fault == "short" and entries:
-            entries, whole = entries[: self.rng.randrange(len(entries))], False
-        if fault == "swap" and len(entries) > 1:
-            i = self.rng.randrange(len(entries) - 1)
-            entries[i], entries[i + 1] = entries[i + 1], entries[i]
-        if fault == "double" and entries:
-            entries.insert(self.rng.randrange(len(entries)), self.rng.choice(entries))
-        if fault == "rename" and entries:
-            i = self.rng.randrange(len(entries))
-            entries[i] = entries[i]._replace(member="b/another")
-        write = wire.streaming if streaming else wire.buffered
-        made = write(entries, length=True, headers=()) if streaming or whole else write(
-            entries, out=[entry.out() for entry in entries], length=True, headers=()
-        )
-        raw, head_size = made.raw, made.head_size
-        if fault == "empty":
-            return "answer", [(0.0, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")]
-        if fault == "garbage":
-            starts = [end - size - 512 for end, size in zip(made.ends, self.sizes, strict=False)]
-            at = self.rng.choice([head_size, *starts])
-            raw = raw[:at] + NOISE[: len(raw) - at]
-        if fault == "flip":
-            at = self.rng.randrange(head_size, len(raw))
-            raw = raw[:at] + bytes([raw[at] ^ 0x80]) + raw[at + 1 :] if self.in_header(made, at) else raw
-        if fault in ("cut", "lost", "stall"):
-            raw = raw[: self.rng.randrange(head_size, len(raw))]
-        if fault in ("cut clean", "no trailer"):
-            body = made.body
-            keep = len(body) - 1024 if fault == "no trailer" and streaming else self.rng.randrange(len(body))
-            body = body[:keep] + (b"\r\n--" + wire.BOUNDARY.encode() + b"--\r\n" if not streaming else b"")
-            front = raw[:head_size].split(b"Content-Length")[0]
-            raw = front + b"Content-Length: %d\r\n\r\n" % len(body) + body
-        pieces = [(0.0 if streaming else 20.0 * len(stalls), raw[:head_size])]
-        at = head_size
-        stops = [made.ends[i] - len(entries[i].payload) - 600 for i in stalls if i < len(entries)] if streaming else []
-        cuts = sorted({*stops, len(raw)})
-        for cut in cuts:
-            while at < min(cut, len(raw)):
-                n = min(self.rng.choice((1, 100, 512, 4096, 1 << 20)), cut - at)
-                pieces.append((0.0, raw[at : at + n]))
-                at += n
-            if cut < len(raw):
-                pieces.append((20.0, b""))
-        if fault == "stall":
-            pieces.append((1000.0, b""))
-        return "answer", pieces
+    def saw_targets(self, count: int, now: float, memory: float) -> None:
+        super().saw_targets(count, now, memory)
+        if count >= self.most or (count > 0 and now - self.fewer_since >= memory):
+            self.most, self.fewer_since = count, inf
+        elif count > 0:
+            self.fewer_since = min(self.fewer_since, now)
 
-    def in_header(self, made: wire.Answer, at: int) -> bool:
-        """Is this byte of the answer one of a header? (A payload byte that changes cannot be told.)"""
-        return not any(end - size <= at < end for end, size in zip(made.ends, self.sizes, strict=False))
+    def give_up_waiting(self) -> None:
+        super().give_up_waiting()
+        assert self.shell is not None
+        self.shell.note()
+        self.given_up.append(self.shell.silence_of_payload())
+        self.shell.forgive()
 
-    def members(self, things: list[Thing], streaming: bool) -> tuple[list[wire.Entry], bool, list[int]]:
-        """What a streaming answer would hold, whether it is whole, and before which members it stalls."""
-        entries: list[wire.Entry] = []
-        stalls: list[int] = []
-        misses = 0
-        whole = True
-        for thing in things:
-            truth = thing.truth
-            if truth == "missing":
-                if thing.local and not self.coer:
-                    whole = False
-                    break
-                misses += 1
-                if misses > BUDGET and not thing.local:
-                    whole = False
-                    break
-                entries.append(wire.Entry(thing.name, missing=True))
-                if misses > BUDGET:
-                    whole = False
-                    break
-            elif truth == "unreadable" or (truth == "range" and thing.local):
-                whole = False
-                break
-            elif truth == "range":
-                stalls.append(len(entries))
-                entries.append(wire.Entry(thing.name, thing.payload))
-            else:
-                assert isinstance(truth, bytes)
-                entries.append(wire.Entry(thing.name, truth))
-        self.sizes = [len(entry.payload) for entry in entries]
-        return entries, whole, stalls
 
-    def whole_refusal(self, things: list[Thing]) -> AISError | None:
-        """Why a buffered request for these is refused, or None."""
-        misses = 0
-        for thing in things:
-            truth = thing.truth
-            if truth == "missing":
-                if thing.local and not self.coer:
-                    return refusal(404, f"t[sim]: ais://b/{thing.name} does not exist", tcode="ErrNotFound")
-                misses += 1
-                if misses > BUDGET:
-                    return refusal(400, f'x-get-batch: wid="x" exceeded soft-errors limit: {misses} (max: 8)')
-            elif truth == "unreadable":
-                return refusal(400, "archive/tar: invalid tar header")
-            elif truth == "range" and thing.local:
-                return refusal(400, "size=1: not satisfiable range [start=2,length=3]", tcode="ErrRangeNotSatisfiable")
-        return None
+class Fact(NamedTuple):
+    """What the cluster was like when an entry was handed out."""
+
+    gone: bool  # its target is out of the map
+    lost: bool  # and it can be known that the cluster was larger
+    unknowing: bool  # it has left the map since the latest redirect, which is a few seconds old
+    given_up: bool  # it was waited for
 
 
 class Shell:
-    """Carries out the steps of a `Resume` on the virtual clock."""
+    """Carries out the steps of a `Resume` on a virtual clock, as `transport.Call` does on a real one.
 
-    def __init__(self, cluster: Cluster, delivery: Delivery, resume: Resume) -> None:
+    Attributes:
+        wall: Seconds; `now` is the shell's clock, which stands still while the consumer works.
+        facts: Of each entry handed out.
+    """
+
+    def __init__(
+        self, cluster: Cluster, delivery: Delivery, resume: Resume, view: Watched, wall: float, room: int, nosy: bool
+    ) -> None:
         self.cluster = cluster
         self.delivery = delivery
         self.resume = resume
-        self.now = 0.0
-        self.pieces: list[tuple[float, bytes]] | None = None
+        self.view = view
+        self.now = self.began = wall
+        self.away = 0.0
+        self.asked_at = wall
+        self.fresh = not view.answered
+        self.room = room  # bytes that the sockets hold for a reader that does not read
+        self.nosy = nosy  # another call of the client sees every change of the map at once
+        self.answer: Any = None
+        self.accepted = False
         self.steps = 0
+        self.facts: list[Fact] = []
+        self.largest_wait = 0.0
+        # silence, as two clocks measure it that are never right but never wrong to the same side
+        self.verified = [0, wall, 0.0]  # entries handed out, when, and the silence between them ...
+        self.payload = [0, wall, 0.0]  # ... the same for bytes of payload handed out
+        view.shell = self
+
+    @property
+    def wall(self) -> float:
+        return self.now + self.away
+
+    def wait_until(self, wall: float) -> None:
+        self.now = max(self.now, wall - self.away)
+
+    def pause(self, seconds: float) -> None:
+        """The consumer works."""
+        self.away += seconds
+        answer = self.answer
+        if answer is not None and answer.deadline and seconds > 30.0:
+            unwritten = sum(len(data) for _, data in answer.pieces)
+            if unwritten > self.room:
+                answer.cut(self.wall - seconds + 30.0, self.room)
+                self.cluster.happened.append("slow reader")
+
+    # ---------------------------------------------------------------------------------------------------------- silence
+
+    def note(self) -> None:
+        """See what was handed out since the last step."""
+        delivery, now = self.delivery, self.now
+        if self.verified[0] != delivery.index:
+            self.facts += [self.fact(i) for i in range(int(self.verified[0]), delivery.index)]
+        for clock, value in ((self.verified, delivery.index), (self.payload, delivery.payload_bytes)):
+            if clock[0] != value:
+                clock[0] = value
+                if now - clock[1] >= 1.0:
+                    clock[2] += now - clock[1]
+                clock[1] = now
+
+    def fact(self, index: int) -> Fact:
+        cluster, view = self.cluster, self.view
+        gone = cluster.death + NOTICED <= self.wall and self.asked_at < cluster.back
+        gone = gone and cluster.things[index].home == cluster.victim
+        noticed = cluster.death + NOTICED
+        unknowing = self.asked_at < noticed <= self.wall < self.asked_at + 25.0
+        return Fact(gone, gone and view.most >= cluster.targets, unknowing, bool(view.given_up))
+
+    def silence_of_payload(self) -> float:
+        """No less than the true silence."""
+        return self.payload[2] + self.now - self.payload[1]
+
+    def silence_of_entries(self) -> float:
+        """No more than the true silence, but for what an answer takes in steps of less than a second."""
+        return self.verified[2] + self.now - self.verified[1]
+
+    def forgive(self) -> None:
+        self.payload[1:] = self.verified[1:] = [self.now, 0.0]
+
+    # ------------------------------------------------------------------------------------------------------------ steps
 
     def open(self) -> None:
-        while self.pieces is None and not self.delivery.supplied:
+        while not self.accepted and not self.delivery.supplied:
             self.pump()
 
-    def pump(self) -> None:
+    def pump(self, returned: bool = False) -> None:
         self.steps += 1
-        assert self.steps < 20_000, "it does not end"
+        hold(self.steps < 20_000, "it does not end")
+        self.note()
+        if self.nosy:
+            self.view.saw_targets(self.cluster.count(self.wall), self.wall, self.resume.policy.target_memory)
+        self.resume.away = self.away
         step = self.resume.next(self.now)
-        delivery = self.delivery
-        if not isinstance(step, Read) and self.pieces is not None:
-            if delivery.want == Want.ANSWER and delivery.drains:
-                delivery.leftover()
-            self.pieces = None
         if isinstance(step, Read):
             self.read(step.until)
-        elif isinstance(step, Wait):
-            assert step.until >= self.now
-            self.now = max(self.now, step.until)
+            return
+        if self.answer is not None and self.delivery.want == Want.ANSWER:
+            self.end_answer()
+        if isinstance(step, Wait):
+            hold(step.until >= self.now, "a wait for what is over")
+            self.now = step.until
         elif isinstance(step, Ask):
-            self.now += 0.001
-            delivery.begin(step.streaming, step.stop, self.now)
-            what, value = self.cluster.answer(delivery.index, step.stop, step.streaming)
-            if what == "refused":
-                self.resume.on_refused(value, self.now)
-            elif what == "lost":
-                self.resume.on_lost(value, self.now)
-            else:
-                (delay, raw), *self.pieces = value
-                most = min(90.0, step.until - self.now)
-                self.now += min(delay, most)
-                if delay > most:
-                    self.pieces = None
-                    self.resume.on_lost(AISTimeoutError(0, "no head in time", URL), self.now)
-                    return
-                head = parse_head(raw)
-                with delivery.get_buffer() as buffer:
-                    buffer[: len(raw)] = raw
-                delivery.on_head(head, framing_of(head), URL, self.now)
-                delivery.commit(len(raw), self.now, head.size)
-                self.resume.on_accepted()
+            self.ask(step)
         elif isinstance(step, Single):
             self.single(step)
         elif isinstance(step, Several):
-            self.resume.on_several({i: self.payload(i) for i in step.indices})
+            self.several(step)
+        else:
+            raise Wrong(f"{step}: the batch is not whole")
+
+    def end_answer(self) -> None:
+        if self.answer is not None:
+            self.view.open -= 1
+            if self.delivery.drains:
+                self.delivery.leftover()
+        self.answer = None
+
+    def ask(self, step: Ask) -> None:
+        delivery, resume = self.delivery, self.resume
+        hold(step.until > self.now, "a request for which no time is left")
+        self.asked_at = self.wall
+        self.now += 0.001
+        delivery.begin(step.streaming, step.stop, self.wall)
+
+
+        until = step.until
+
+        def follows(targets: int, to: int) -> bool:
+            nonlocal until
+            resume.on_redirect(targets, self.now)
+            wait = resume.follows(f"http://t{to}", self.now)
+            until = until if wait is None else wait
+            return wait is not None
+
+        outcome = self.cluster.answer(delivery.index, step.stop, step.streaming, self.wall, follows)
+        most = min(self.now + READ_TIMEOUT, until)
+        at = outcome.pieces[0][0] if not isinstance(outcome, Refused | Lost) else outcome.at
+        if at - self.away > most:
+            self.now = most
+            resume.on_lost(AISTimeoutError(0, "no head in time", URL), self.now)
+            return
+        self.wait_until(at)
+        if isinstance(outcome, Refused):
+            resume.on_refused(outcome.error, self.now)
+        elif isinstance(outcome, Lost):
+            resume.on_lost(outcome.error, self.now)
+        else:
+            raw = outcome.pieces.pop(0)[1]
+            head = parse_head(raw)
+            assert head is not None
+            with delivery.get_buffer() as buffer:
+                buffer[: len(raw)] = raw
+            delivery.on_head(head, framing_of(head), URL, self.wall)
+            delivery.commit(len(raw), self.wall, head.size)
+            self.answer = outcome
+            self.view.open += 1
+            self.accepted = True
+            resume.on_accepted()
 
     def read(self, until: float) -> None:
-        delivery = self.delivery
-        assert until > self.now
-        if not self.pieces:
+        delivery, answer = self.delivery, self.answer
+        hold(until > self.now, "a read for which no time is left")
+        pieces = answer.pieces
+        most = min(until, self.now + READ_TIMEOUT)
+        while pieces and not pieces[0][1] and pieces[0][0] - self.away <= most:  # only time
+            self.wait_until(pieces.pop(0)[0])
+        if pieces:
+            at = pieces[0][0]
+        elif answer.hangs:
+            at = inf
+        else:
             delivery.on_eof()
             return
-        delay, data = self.pieces[0]
-        if self.now + delay > min(until, self.now + 90.0):
-            self.now = min(until, self.now + 90.0)
+        if at - self.away > most:
+            self.now = most
             delivery.on_error(AISTimeoutError(0, "no byte in time", URL))
             return
-        self.now += delay
-        self.pieces[0] = (0.0, data)
-        if not data:
-            self.pieces.pop(0)
-            return
+        self.wait_until(at)
         with delivery.get_buffer() as buffer:
-            n = min(len(buffer), len(data))
-            buffer[:n] = data[:n]
-        self.pieces[0] = (0.0, data[n:])
-        if n == len(data):
-            self.pieces.pop(0)
-        delivery.commit(n, self.now)
+            filled = 0
+            while pieces and pieces[0][0] - self.away <= self.now and filled < len(buffer):
+                at, data = pieces[0]
+                n = min(len(buffer) - filled, len(data))
+                buffer[filled : filled + n] = data[:n]
+                filled += n
+                if n < len(data):
+                    pieces[0] = (at, data[n:])
+                else:
+                    del pieces[0]
+        delivery.commit(filled, self.wall)
 
     def single(self, step: Single) -> None:
-        thing = self.cluster.things[step.entry]
-        if step.kind == "size":
-            self.resume.on_single("size", len(thing.payload), self.now)
-            return
-        value = self.payload(step.entry)
+        hold(step.until > self.now, "a REST call for which no time is left")
+        ((value, _),) = self.calls([step.entry], step.kind, step.until)
         if isinstance(value, AISError):
-            self.resume.on_single_failed("payload", value, self.now)
+            self.resume.on_single_failed(step.kind, value, self.now)
         else:
-            self.resume.on_single("payload", value, self.now)
+            self.resume.on_single(step.kind, value, self.now)
 
-    def payload(self, index: int) -> bytes | AISError:
-        truth = self.cluster.things[index].truth
-        if isinstance(truth, bytes):
-            return truth
-        if truth == "missing":
-            return ErrObjNotFound(404, "does not exist", URL)
-        if truth == "range":
-            return ErrRangeNotSatisfiable(416, "out of range", URL)
-        return AISError(400, "archive/tar: invalid tar header", URL)
+    def several(self, step: Several) -> None:
+        hold(step.until > self.now, "REST calls for which no time is left")
+        self.asked_at = self.wall
+        self.resume.on_several({index: value for value, index in self.calls(step.entries, "payload", step.until)})
+
+    def calls(self, entries: list[int], kind: str, until: float) -> list[tuple[Any, int]]:
+        """REST calls, all at once."""
+        began = self.wall
+        found: list[tuple[Any, int]] = []
+        for index in entries:
+            end, value = self.cluster.single(kind, index, began)
+            if end - self.away > until:
+                end, value = until + self.away, AISTimeoutError(0, "no time is left", URL)
+            self.wait_until(end)
+            found.append((value, index))
+        return found
 
     def finish(self) -> None:
-        self.resume.next(self.now)
-        trail = self.delivery.leftover() if self.pieces is not None else None
-        assert trail is None or trail.broken or not trail.broken
+        self.note()
+        hold(self.resume.next(self.now) is None, "whole, and something is to be done")
+        self.end_answer()
 
     def close(self) -> None:
-        pass
+        if self.answer is not None:
+            self.view.open -= 1
+        self.answer = None
 
 
-def schedule(seed: int) -> tuple[Cluster, dict[str, Any]]:
-    """A cluster, a batch and its faults."""
+# ----------------------------------------------------------------------------------------------------------- a schedule
+
+
+@dataclass
+class How:
+    """One batch of a schedule, and what came of it."""
+
+    form: int = Form.PAIRS
+    streaming: bool = True
+    strict: bool = False
+    policy: Policy = field(default_factory=Policy)
+    pauses: float = 0.0  # how often the consumer pauses
+    got: list[tuple[bytes | None, str | None]] = field(default_factory=list)
+    error: Exception | None = None
+
+
+def schedule(seed: int) -> tuple[Cluster, list[How], Watched, float, int]:
+    """A cluster, the batches asked of it, what the client knows, when it begins, and how much its sockets hold."""
     rng = random.Random(seed)
     n = rng.choice((1, 2, 3, 5, 8, 13, 30))
-    missing = rng.choice((0.0, 0.0, 0.1, 0.5, 1.0))
-    odd = rng.choice((0.0, 0.0, 0.1))
+    targets = rng.choice((1, 1, 2, 3, 4))
+    missing = rng.choice((0.0, 0.0, 0.0, 0.1, 0.5, 1.0))
+    odd = rng.choice((0.0, 0.0, 0.0, 0.1))
+    absent = rng.choice(("gone", "gone", "elsewhere"))
     things = []
     for i in range(n):
         size = rng.choice((0, 1, 100, 511, 512, 513, 2000, 9000))
         at = rng.randrange(len(NOISE) - size)
-        thing = Thing(f"o/{i}", NOISE[at : at + size], missing=rng.random() < missing, local=rng.random() < 0.5)
-        if rng.random() < 0.2 and size:
+        thing = Thing(f"o/{i}", NOISE[at : at + size], home=rng.randrange(targets))
+        dice = rng.random()
+        if dice < 0.2 and size:
             thing.start = rng.randrange(size)
             thing.length = rng.choice((-1, 1 + rng.randrange(size - thing.start)))
-        if rng.random() < odd:
-            thing.start, thing.length = size + rng.randrange(3), rng.choice((-1, 1, max(1, size)))
-        elif rng.random() < odd:
-            thing.unreadable = True
+        elif dice > 0.9:
+            thing.archpath = "m/x"
+        dice = rng.random()
+        if dice < missing:
+            thing.kind = absent
+        elif odd and dice > 1 - odd:
+            what = rng.choice(("range", "size", "damaged", "slow"))
+            if what in ("damaged", "slow"):
+                thing.kind = what
+            else:
+                thing.start, thing.length = size + rng.randrange(3), rng.choice((-1, 1, max(1, size)))
+                if what == "size" and size > 1:  # its whole object is as long as the range
+                    thing.start, thing.length = 1 + rng.randrange(size - 1), size
         things.append(thing)
-    how = {
-        "form": rng.choice((Form.PAIRS, Form.ITEMS, Form.COLUMNS)),
-        "streaming": rng.random() < 0.7,
-        "strict": rng.random() < 0.4,
-        "patience": rng.choice((30.0, 120.0, 600.0)),
-        "deadline": rng.choice((None, None, None, 40.0)),
-        "get_missing": rng.random() < 0.1,
-    }
-    coer = how["form"] != Form.PAIRS or not how["strict"] or how["get_missing"]
-    faults = [rng.choice(FAULTS) for _ in range(rng.choice((0, 1, 2, 3, 6, 12)))]
-    return Cluster(rng, things, coer, faults), how
+    cluster = Cluster(rng, things, True, targets)
+    troubled = rng.random() < 0.6
+    if troubled:
+        most = rng.choice((1, 2, 3, 6, 12))
+        cluster.faults = [rng.choice(FAULTS) if rng.random() < 0.7 else "" for _ in range(most)]
+        if rng.random() < 0.3:
+            cluster.single_faults = [rng.choice(SINGLES) if rng.random() < 0.7 else "" for _ in range(3)]
+    cluster.pace = rng.choice((0.0, 0.0, 0.0, 0.01, 0.3, 2.0))
+    if rng.random() < 0.2:
+        cluster.aborts = [rng.random() * rng.choice((1, 10, 60)) for _ in range(rng.choice((1, 2)))]
+    if rng.random() < 0.25:
+        cluster.victim = rng.randrange(targets)
+        cluster.death = rng.choice((0.0005, rng.random() * 5, -rng.random() * 40))
+        cluster.back = cluster.death + rng.choice((inf, 1.0, rng.random() * 60, rng.random() * 300))
+        cluster.crawls = rng.random() < 0.5
+    known = targets if rng.random() < 0.8 else 0
+    view = Watched(known)
+    view.answered = bool(known) or rng.random() < 0.5
+    batches = [
+        How(
+            form=rng.choice((Form.PAIRS, Form.ITEMS, Form.COLUMNS)),
+            streaming=rng.random() < 0.7,
+            strict=rng.random() < 0.3,
+            policy=Policy(
+                patience=rng.choice((30.0, 120.0, 600.0)),
+                deadline=rng.choice((None, None, None, 40.0)),
+                get_missing=rng.random() < (0.5 if absent == "elsewhere" else 0.1),
+                resume=rng.random() > 0.03,
+                target_memory=rng.choice((600.0, 600.0, 50.0)),
+            ),
+            pauses=rng.choice((0.0, 0.0, 0.0, 0.2)),
+        )
+        for _ in range(2 if cluster.victim >= 0 and rng.random() < 0.5 else 1)
+    ]
+    return cluster, batches, view, 0.0, rng.choice((0, 600, 5000, 1 << 20))
 
 
-def run(seed: int, tell: bool = False) -> str:
-    """Run one schedule; what came of it. AssertionError: it is wrong."""
-    cluster, how = schedule(seed)
-    things = cluster.things
-    asked = entries_of([(t.name, "b", "ais", None, None, t.start, t.length) for t in things])
-    strict = how["strict"]
-    delivery = Delivery(
-        asked, how["form"], streaming=how["streaming"], only_obj_name=False, missing_raises=strict, max_entry=1 << 33
-    )
-    policy = Policy(patience=how["patience"], deadline=how["deadline"], get_missing=how["get_missing"])
-    view = ClusterView()
-    view.answered = True
-    resume = Resume(
-        delivery, policy, view, body=lambda some, streaming: b"", streaming=how["streaming"], coer=cluster.coer,
-        rest=lambda rest: rest,
-        rng=random.Random(seed),
-    )  # fmt: skip
-    shell = Shell(cluster, delivery, resume)
-    got: list[bytes | None] = []
-    error: Exception | None = None
-    try:
-        shell.open()
-        if how["form"] == Form.COLUMNS:
-            while not delivery.fill():
-                shell.pump()
-            shell.finish()
-        else:
-            for item in Results(delivery, shell):
-                if how["form"] == Form.PAIRS:
-                    got.append(item[1] if item[0].err_msg is None else None)
-                else:
-                    got.append(item.tobytes() if item.ok else None)
-    except AISError as caught:
-        error = caught
-    if how["form"] == Form.COLUMNS:
-        data, offsets, ok = delivery.columns()
-        at = memoryview(offsets).cast("q").tolist()
-        got = [bytes(memoryview(data)[at[i] : at[i + 1]]) if there else None for i, there in enumerate(bytes(ok))]
+def run(seed: int, make: type[Resume] = Resume, tell: bool = False) -> str:
+    """Run one schedule; what came of it. Wrong: the judge objects."""
+    cluster, batches, view, wall, room = schedule(seed)
     if tell:
-        print(how, [(t.name, len(t.payload), t.start, t.length, t.truth if isinstance(t.truth, str) else "ok", t.local)
-                    for t in things])  # fmt: skip
-        print(cluster.told, f"{shell.now:.1f} s", resume.counts, error and f"{type(error).__name__}: {error}")
-    judge(cluster, how, got, error, shell.now)
-    return type(error).__name__ if error else "whole"
+        describe(cluster, batches)
+        cluster.tell = lambda text: print(f"{shell.wall:9.3f} {text}")
+    ends = []
+    for how in batches:
+        things = cluster.things
+        cluster.coer = how.form != Form.PAIRS or not how.strict or how.policy.get_missing
+        asked = entries_of([(t.name, "b", "ais", t.archpath, None, t.start, t.length) for t in things])
+        delivery = Delivery(
+            asked,
+            how.form,
+            streaming=how.streaming,
+            only_obj_name=False,
+            missing_raises=how.strict,
+            max_entry=1 << 33,
+        )
+        resume = make(
+            delivery,
+            how.policy,
+            view,
+            body=lambda some, streaming: b"",
+            streaming=how.streaming,
+            coer=cluster.coer,
+            rest=lambda rest: rest,
+            rng=cluster.rng,
+        )
+        shell = Shell(cluster, delivery, resume, view, wall, room, nosy=cluster.rng.random() < 0.2)
+        cluster.happened.clear()
+        cluster.requests = cluster.calls = 0
+        given_up = len(view.given_up)
+        try:
+            consume(how, shell, cluster.rng)
+        except AISError as caught:
+            how.error = caught
+        shell.note()
+        if how.form == Form.COLUMNS:
+            how.got = columns(delivery)
+        if tell:
+            print(f"{shell.wall:9.3f} {outcome(how)}: {how.error or ''}")
+            print(f"          {cluster.requests} requests, {cluster.calls} calls, {shell.silence_of_entries():.1f} s silent")
+            print(f"          {cluster.happened}")
+        judge(cluster, how, shell, len(view.given_up) - given_up)
+        wall = shell.wall
+        ends.append(outcome(how))
+    return " + ".join(ends)
 
 
-def judge(cluster: Cluster, how: dict[str, Any], got: list[bytes | None], error: Exception | None, now: float) -> None:
-    """Compare with the truth."""
-    things = cluster.things
-    for i, (thing, payload) in enumerate(zip(things, got, strict=False)):
-        truth = thing.truth
-        right = payload is None if isinstance(truth, str) else payload == truth
-        assert right, f"entry {i} is wrong"
-    slack = 100.0  # a read that began within patience, and the seconds that count for nothing
-    assert now <= how["patience"] + slack + 20.0 * len(things), f"it took {now} s"
-    if how["deadline"] is not None:
-        assert now <= how["deadline"] + 1.0, f"it took {now} s of {how['deadline']}"
-    if error is None:
-        assert len(got) == len(things), "silently short"
-        assert not how["strict"] or not any(isinstance(thing.truth, str) for thing in things)
+def consume(how: How, shell: Shell, rng: random.Random) -> None:
+    """What `Batch.get`, `stream` and `fetch` do."""
+    delivery = shell.delivery
+    shell.open()
+    if how.form == Form.COLUMNS:
+        while not delivery.fill():
+            shell.pump()
+        shell.finish()
         return
-    first = len(got)
-    if isinstance(error, IncompleteBatchError):
-        assert error.received == first, (error.received, first)
-        assert error.missing == tuple(range(first, len(things)))
-        assert [error.rest().row(i)[0] for i in range(len(error.missing))] == [t.name for t in things[first:]]
-        assert how["deadline"] is not None or now >= how["patience"] - 1.0, f"given up after {now} s"
-    elif isinstance(error, ErrObjNotFound):
-        assert how["strict"]
-        if how["form"] != Form.COLUMNS and how["streaming"]:
-            assert things[first].truth == "missing", "not missing"
+    if how.form == Form.PAIRS and not how.streaming:
+        while not delivery.metadata_ready():
+            shell.pump()
+    for item in Results(delivery, shell):
+        if how.form == Form.PAIRS:
+            info, payload = item
+            hold(info.size == len(payload), "its size is wrong")
+            how.got.append((payload if info.err_msg is None else None, info.err_msg))
         else:
-            assert any(thing.truth == "missing" for thing in things)
-    elif isinstance(error, ErrRangeNotSatisfiable):
-        assert how["strict"]
-        assert things[first].truth == "range"
-    elif isinstance(error, WireError):
-        damage = ["flip", "swap", "double", "rename", "garbage"]
-        damage += [] if how["streaming"] else ["cut clean", "no trailer"]
-        assert sum(fault in damage for fault in told(cluster)) >= 2, error
+            how.got.append((item.tobytes() if item.ok else None, item.err_msg))
+        if how.pauses and rng.random() < how.pauses:
+            shell.note()
+            seconds = rng.choice((0.4, 3.0, 25.0, 40.0, 300.0))
+            if shell.cluster.tell:
+                shell.cluster.tell(f"the consumer pauses for {seconds} s")
+            shell.pause(seconds)
+
+
+def columns(delivery: Delivery) -> list[tuple[bytes | None, str | None]]:
+    data, offsets, ok = delivery.columns()
+    at = memoryview(offsets).cast("q").tolist()
+    view = memoryview(data)
+    return [
+        (bytes(view[at[i] : at[i + 1]]) if there else None, delivery.errors.get(i))
+        for i, there in enumerate(bytes(memoryview(ok)))
+    ]
+
+
+def outcome(how: How) -> str:
+    return type(how.error).__name__ if how.error else "whole"
+
+
+def describe(cluster: Cluster, batches: list[How]) -> None:
+    for i, t in enumerate(cluster.things):
+        print(f"entry {i}: {len(t.payload)} bytes, {t.kind} on t{t.home}, start={t.start}, length={t.length}, {t.archpath}")
+    print(f"faults {cluster.faults[::-1]}, {cluster.single_faults[::-1]}, aborts at {cluster.aborts}, pace {cluster.pace}")
+    if cluster.victim >= 0:
+        print(f"t{cluster.victim} of {cluster.targets} dies at {cluster.death:.1f}, is back at {cluster.back:.1f}")
+    for how in batches:
+        print(f"{Form(how.form).name}, streaming={how.streaming}, strict={how.strict}, {how.policy}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the judge
+
+
+def judge(cluster: Cluster, how: How, shell: Shell, given_up: int) -> None:
+    """Compare what came with the truth, and what it cost with what happened."""
+    things, error, policy = cluster.things, how.error, how.policy
+    for i, (came, fact) in enumerate(zip(how.got, shell.facts, strict=False)):
+        judge_entry(i, things[i], came, fact, policy)
+    judge_time(cluster, how, shell, given_up)
+    judge_requests(cluster, how, shell)
+    first = shell.delivery.index
+    hold(len(how.got) == first, len(how.got), "entries came, and", first, "count as handed out")
+    if error is None:
+        hold(first == len(things), "silently short:", first, "of", len(things))
+        hold(not how.strict or all(reason is None for _, reason in how.got), "a miss is an error, and there was none")
     else:
-        unreadable = things[min(first, len(things) - 1)].truth == "unreadable"
-        assert unreadable or how["patience"] <= now + 1.0 or how["deadline"], error
+        judge_error(cluster, how, shell, error)
 
 
-def told(cluster: Cluster) -> list[str]:
-    return [text.rpartition(" at ")[0] for text in cluster.told]
+def judge_entry(i: int, thing: Thing, came: tuple[bytes | None, str | None], fact: Fact, policy: Policy) -> None:
+    payload, reason = came
+    there = thing.kind in ("here", "slow") or (thing.kind == "elsewhere" and policy.get_missing)
+    if payload is not None:
+        hold(there and payload == thing.part, "entry", i, "is wrong")
+        return
+    hold(reason, "entry", i, "is missing, without a reason")
+    if not there or thing.part is None:
+        return
+    hold(fact.gone, "entry", i, "is there, and counts as missing")
+    if fact.lost and not (fact.unknowing and thing.kind == "elsewhere"):  # a batch has reported it missing for true
+        hold(OUT_OF_REACH in str(reason), "entry", i, "is out of reach, and counts as missing")
+        hold(fact.given_up or not policy.resume, "entry", i, "was not waited for")
+
+
+def judge_time(cluster: Cluster, how: How, shell: Shell, given_up: int) -> None:
+    policy, silence = how.policy, shell.silence_of_entries()
+    for waited in shell.view.given_up:
+        hold(waited >= min(30.0, policy.patience) - 0.01, "a lost target was waited for only", waited, "s")
+    hold(len(shell.view.given_up) <= 1, "a lost target was waited for twice")
+    hold(silence <= policy.patience + 2.0 + len(cluster.things) * 0.01, silence, "s of silence")
+    if policy.deadline is not None:
+        took = shell.now - shell.began
+        hold(took <= policy.deadline + 0.01, "it took", took, "s of", policy.deadline)
+
+
+def judge_requests(cluster: Cluster, how: How, shell: Shell) -> None:
+    slow = len(cluster.things) * cluster.pace > how.policy.patience / 2
+    odd = sum(thing.kind != "here" or thing.part is None for thing in cluster.things)
+    if not cluster.happened and cluster.victim < 0 and not odd and not slow:
+        hold(cluster.requests == 1, cluster.requests, "requests for a clean batch")
+    halvings = 1 if how.streaming else len(cluster.things).bit_length()
+    allowed = 1 + 3 * len(cluster.happened) + (1 + halvings) * odd + 12 + (shell.now - shell.began)
+    hold(cluster.requests <= allowed, cluster.requests, "requests, and what happened explains", allowed)
+
+
+def judge_error(cluster: Cluster, how: How, shell: Shell, error: Exception) -> None:
+    things, policy = cluster.things, how.policy
+    first = shell.delivery.index
+    spent = shell.silence_of_payload() >= policy.patience - 0.01
+    if policy.deadline is not None:
+        spent = spent or shell.now - shell.began >= policy.deadline - 0.01
+    entry = things[first] if first < len(things) else None
+    absent = [i for i, t in enumerate(things) if t.kind in ("gone", "damaged") or (t.kind == "elsewhere" and not policy.get_missing)]
+    if isinstance(error, IncompleteBatchError):
+        hold(error.received == first, error.received, "received")
+        hold(error.missing == tuple(range(first, len(things))), "the wrong ones are missing:", error.missing)
+        hold([error.rest().row(i)[0] for i in range(len(error.missing))] == [t.name for t in things[first:]], "a wrong rest")
+        hold(shell.accepted, "incomplete, and no 200 came")
+        judge_end(cluster, how, shell, error.__cause__, spent)
+    elif isinstance(error, ErrObjNotFound):
+        hold(how.strict, "a miss is no error here")
+        named = getattr(error, "missing", (first,))
+        for i in named:
+            fact = shell.facts[i] if i < len(shell.facts) else shell.fact(i)
+            knowing = fact.lost and not (fact.unknowing and things[i].kind == "elsewhere")
+            there = not fact.gone or (knowing and not shell.view.given_up and policy.resume)
+            hold(i in absent or not there, "entry", i, "is not missing")
+        if how.form != Form.COLUMNS and how.streaming:
+            hold(named == (first,), named, "are named, and", first, "is the next one")
+        if how.form == Form.COLUMNS and first == len(things):
+            hold(named == tuple(i for i, (payload, _) in enumerate(how.got) if payload is None), "not all are named")
+    elif isinstance(error, ErrRangeNotSatisfiable):
+        there = any(thing.part is None for thing in things) if not policy.resume else how.strict and entry and entry.part is None
+        hold(there, "its range is right")
+    elif isinstance(error, WireError):
+        judge_end(cluster, how, shell, error, spent)
+    elif entry is not None and entry.kind == "damaged" and how.strict and f"o/{first}" in error.message:
+        pass
+    else:
+        judge_end(cluster, how, shell, error, spent)
+
+
+def judge_end(cluster: Cluster, how: How, shell: Shell, cause: BaseException | None, spent: bool) -> None:
+    """May this end a batch?"""
+    happened = cluster.happened
+    if spent or not how.policy.resume:
+        return
+    if shell.fresh and how.error is cause and cluster.happened[-1:] in (["refused"], ["nonsense"]):
+        return
+    if isinstance(cause, WireError):
+        hold(sum(fault in DAMAGE or fault == "cut clean" and not how.streaming for fault in happened) >= 2, "given up:", cause)
+        return
+    hold(isinstance(cause, AISError), "given up for no reason")
+    assert isinstance(cause, AISError)
+    final = cause.status_code in (401, 403) or "bucket " in parse_error_body(cause.message)["message"]
+    hold(final and FINAL & set(happened), "given up:", cause)
 
 
 def main() -> None:
@@ -461,7 +624,7 @@ def main() -> None:
             end = run(seed)
         except Exception as error:
             wrong += 1
-            end = f"WRONG {type(error).__name__}: {str(error).splitlines()[0][:70] if str(error) else ''}"
+            end = f"WRONG {type(error).__name__}: {str(error).splitlines()[0][:90] if str(error) else ''}"
             if wrong <= 20:
                 print(f"seed {seed}: {end}", file=sys.stderr)
         ends[end] = ends.get(end, 0) + 1

@@ -442,6 +442,17 @@ def test_stall(cluster, clean, where):
     assert (seen.silence >= 0.09, fault.hits) == (True, 2)
 
 
+def test_missing_though_it_is_there(cluster):
+    for dt in (0, 1):  # local, remote
+        cluster.faults.add("miss", entry="3.bin", times=2)
+        missed = [("__404__/train/3.bin", b"") if name == "train/3.bin" else (name, data) for name, data in MEMBERS]
+        assert members(batch(cluster, dt=dt).body) == missed
+        out, archive = parts(batch(cluster, moss(strm=False), dt=dt).body)
+        assert members(archive) == missed
+        assert [item["objname"] for item in out if "err_msg" in item] == ["3.bin"]
+        assert members(batch(cluster, dt=dt).body) == MEMBERS
+
+
 def test_stop_ends_a_stall():
     with Cluster(1) as cluster:
         cluster.put("train", "o", b"data")

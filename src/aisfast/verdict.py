@@ -23,7 +23,7 @@ class Verdict(Enum):
 
 # how a target complains of an archive; and of something that may be a damaged object, or one in the middle of a change
 ARCHIVE_TEXTS = ("archive/", "failed to open ", "flate:", "gzip:", "lz4:", "zip:")
-OBJECT_TEXTS = ("unexpected EOF", "missed writing", "errsize")
+OBJECT_TEXTS = ("archive/tar: missed writing", "errsize ", "unexpected EOF")
 
 
 def verdict_of(error: AISError) -> Verdict:
@@ -50,7 +50,7 @@ def verdict_of(error: AISError) -> Verdict:
         # the gateway refuses what no object can satisfy
         return Verdict.FINAL if node.startswith("p[") else Verdict.RANGE
     own = node.startswith("t[") and fields.get("method") == "GET"  # of an object that the target itself has read
-    if own and (tcode == "ErrLmetaCorrupted" or any(part in text for part in OBJECT_TEXTS)):
+    if own and (tcode == "ErrLmetaCorrupted" or text.startswith(OBJECT_TEXTS)):
         return Verdict.SUSPECT
     if text.startswith(ARCHIVE_TEXTS) or "unsupported file format" in text:
         return Verdict.UNREADABLE
