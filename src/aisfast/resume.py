@@ -513,9 +513,7 @@ class Resume:
             self._window = min(self._window, LEAST_WINDOW)
             self._stock = {i: found for i, found in self._stock.items() if not isinstance(found, AISError)}
             self._leave_answer()
-            most = min(MOST_BACKOFF, CONFLICT_BACKOFF * 2 ** min(self._failures, 10))
-            self._not_before = now + self._rng.uniform(0, most)
-            self._failures += 1
+            self._wait(now, min(MOST_BACKOFF, CONFLICT_BACKOFF * 2 ** min(self._failures, 10)))
             return
         if self.view.lost_targets:
             reason = f"{reason}; the cluster has lost targets: the entry may only be out of reach"
@@ -652,9 +650,12 @@ class Resume:
 
     def _back_off(self, now: float, base: float) -> None:
         """Wait before the next request: full jitter, longer with each failure in a row and under load."""
-        most = min(MOST_BACKOFF, base * 2 ** min(self._failures, 10)) * self.view.retry_cost()
+        self._wait(now, min(MOST_BACKOFF, base * 2 ** min(self._failures, 10)) * self.view.retry_cost())
+
+    def _wait(self, now: float, most: float) -> None:
+        """Ask again in up to `most` seconds, and while there is still time for it."""
         self._failures += 1
-        self._not_before = now + self._rng.uniform(0, most)
+        self._not_before = now + self._rng.uniform(0, min(most, max(SILENCE, (self._until() - now) / 2)))
 
     # ---------------------------------------------------------------------------------------------------------- the end
 
