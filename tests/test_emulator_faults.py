@@ -715,6 +715,20 @@ def test_a_peer_dies_while_the_answer_runs(cluster):
     assert (seen.status, seen.whole, members(seen.body)) == (200, True, MEMBERS[:4])
 
 
+def test_the_map_changes_while_the_answer_runs(cluster):
+    """What lived on the target that left it is not reported missing: the answer ends."""
+    cluster.smap.death_notice = cluster.smap.settle = 0.0
+    cluster.faults.add("kill", entry=4, victim=1)
+    seen = batch(cluster, dt=0)
+    assert (seen.status, seen.whole, members(seen.body)) == (200, True, MEMBERS[:4])
+    cluster.restore(1)
+    cluster.faults.add("kill", entry=4, victim=1)
+    error = batch(cluster, moss(strm=False), dt=0).error
+    assert (error["status"], error["tcode"]) == (400, "ErrMembershipChange")
+    assert "detected cluster membership change" in error["message"]
+    assert members(batch(cluster, dt=0).body)[4] == ("__404__/train/4.bin", b"")  # the next one is of the new map
+
+
 def test_idle_connections_of_a_dead_target_end(cluster):
     target = cluster.smap.targets[2]
     with socket.create_connection((target.host, target.port), timeout=10) as sock:

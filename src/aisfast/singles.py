@@ -197,7 +197,7 @@ class Singles:
         if start >= size or stop > size:
             described = self._entries.describe(index)
             raise ErrRangeNotSatisfiable(
-                416, f"{described}: it has {size} bytes", remedy="ask for a range inside the object", entry=described
+                416, f"it has {size} bytes", remedy="ask for a range inside the object", entry=described
             )
         return start, stop
 

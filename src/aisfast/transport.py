@@ -492,11 +492,11 @@ class Call:
 
     def _out_of_range(self, text: str) -> str:
         """The entries that a server's complaint about a range may mean: it names the range, not the entry."""
-        named = re.search(r"start=(\d+),length=(-?\d+)", text)
+        named = re.search(r"start=(\d+)(?:,length=(-?\d+))?", text)
         if named is None:
             return ""
         entries = self.delivery.entries
-        asked = (int(named[1]), int(named[2]))
+        asked = (int(named[1]), int(named[2] or -1))
         return "; ".join(entries.describe(i) for i in range(len(entries)) if entries.row(i)[5:7] == asked)
 
     def _failure(self, error: OSError, url: str, waited: float | None) -> AISError:

@@ -352,7 +352,12 @@ class Assembly:
             self._out.append(_out(entry, told, "", entry.provider, problem, size))
 
     def _check_peer(self, entry: Entry, owner: int) -> None:
-        """An entry of a target that died, or is starting, ends the answer: at once, or after a while of silence."""
+        """An entry of a target that died, or is starting, ends the answer: at once, or after a while of silence. So
+        does one of a target that has left the map since the request was made: an answer goes by the map it began with.
+        """
+        held = entry.bucket.objects.get(entry.name)
+        if held is not None and held.owner in self._request.targets and self._smap.state(held.owner)[0] == "gone":
+            raise failure("membership", self._cluster, self._dt, job=self._job)
         state, seconds = self._smap.state(owner)
         if state == "well" or owner == self._dt:
             return

@@ -69,6 +69,7 @@ class BatchRequest:
     continue_on_error: bool
     streaming: bool
     script: Script | None = None  # faults planned for its answer
+    targets: tuple[int, ...] = ()  # in the cluster map when it was made
 
 
 def parse(body: bytes, objects: store.Store, default: store.Bucket | None) -> BatchRequest:

@@ -181,6 +181,7 @@ class Proxy(BaseNode):
             chosen = self._most_entries(asked) if coloc else present[cluster.random.randrange(len(present))]
         wid = f"{self.node.id[:7]}-{cluster.new_id(5)}"
         bucket = default or asked.entries[0].bucket
+        asked.targets = tuple(present)
         asked.script = cluster.faults.for_batch(bucket, chosen, asked.entries, asked.streaming)
         if asked.script is not None and asked.script.before_head("proxy", request, default, wid):
             return

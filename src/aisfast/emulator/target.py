@@ -72,9 +72,9 @@ class Target(BaseNode):
         body = request.body()
         job, asked = self.cluster.jobs[self.index].claim(xid, wid)
         if body != asked.body:  # the target reads the body again and does not compare
-            script = asked.script
+            reserved = asked
             asked = batch_request.parse(body, self.cluster.store, job.bucket)
-            asked.script = script
+            asked.script, asked.targets = reserved.script, reserved.targets
         output = shards.output_format(asked.mime)
         if asked.script is None or not asked.script.before_head("target", request, job.bucket, wid, job):
             batch.Assembly(asked, job, self.index, self.cluster).answer(request, wid, output)
