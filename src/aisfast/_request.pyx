@@ -368,6 +368,14 @@ cdef class Entries:
     cdef Place place_of(self, Py_ssize_t i):
         return <Place> self.places[self.rows[i].place]
 
+    def name_buckets(self) -> bool:
+        """Every entry names its bucket itself."""
+        cdef Place place
+        for place in self.places:
+            if place.bucket is None and place.uname is None:
+                return False
+        return True
+
     def row(self, Py_ssize_t i) -> tuple:
         """(name, bucket, provider, archpath, opaque, start, length, uname) of an entry: what `append` takes."""
         if not 0 <= i < self.count:

@@ -363,7 +363,11 @@ class Batch:
             rng=transport.rng,
         )
         singles = Singles(client.session, entries, namespace, policy.max_entry)
-        return Call(transport, delivery, resume, self._path(coloc), singles), delivery
+        path = self._path(coloc)
+        aside = path
+        if namespace is None and entries.name_buckets():
+            aside = f"ml/moss?coloc={coloc}" if coloc else "ml/moss"
+        return Call(transport, delivery, resume, path, aside, singles), delivery
 
     def _path(self, coloc: int) -> str:
         path, params = "ml/moss", {}

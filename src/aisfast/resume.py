@@ -20,6 +20,7 @@ import logging
 import random
 import re
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aisfast._delivery import Over, Want
@@ -49,27 +50,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("aisfast")
 
 SILENCE = 1.0  # seconds: a shorter stretch without a kept byte counts for nothing
-BACKOFF = 0.1  # seconds before asking again, at most, after the first failure; doubled for each further one ...
-MOST_BACKOFF = 5.0  # ... up to this
+BACKOFF = 0.1  # seconds before asking again, at most, after a first failure; for further ones see `ClusterView.turn`
 CONFLICT_BACKOFF = 1.0  # a map change takes a second or more
 BUDGET = 6  # misses in one answer that are taken for the server's soft-error budget (8 by default) when it ends short
 LEAST_WINDOW = 16  # entries asked for after a budget's end, at least
 DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GETs, if misses are
 STOCK = 64  # entries got by object GETs in one go
 SHARE = 0.75  # of what is left of patience, that one answer may cost: something must be left for another
+ROOM = 5.0  # seconds, at most, that a call waits for others to end: they may wait for it
 TOLD = 25.0  # seconds for which a count of targets is believed: the map takes longer to notice a loss
 PROBE = 10.0  # seconds that a target which stalled before may be silent
+LOOK = 1.0  # seconds, at most, until a call that waits sees that there is nothing to wait for any more
 AVOIDS = 3  # redirects to a target that stalled lately that one request does not follow
+STOPPED = ("reason: ", "user abort")  # how a refusal begins whose job was stopped
+UNSENT = "failed to receive "  # in a refusal: a target could not read an entry to its end while another waited for it
 HOPELESS = ("dns", "tls", "redirect", "proxy")  # kinds of failed connections that another try does not mend
 
 
 class Ask(NamedTuple):
-    """A GetBatch request for the entries up to `stop`."""
+    """A GetBatch request for the entries up to `stop`; `aside`: without the bucket in its path, if that can be."""
 
     body: bytes
     streaming: bool
     stop: int
     until: float
+    aside: bool
 
 
 class Single(NamedTuple):
@@ -153,7 +158,10 @@ class Resume:
         # what to ask for next
         self._window = delivery.count  # entries
         self._ask_alone = False
+        self._room_by = inf  # until when to wait for room
         self._single = ""  # what to ask of the entry at hand by a REST call
+        self._aside = False  # another job than that of the batch's bucket
+        self._unsent: set[int] = set()  # entries that a target could not send to another
         self._by_gets = 0  # entries before this one are got by object GETs
         self._stock: dict[int, Any] = {}  # what these brought, by index
         self._told_at = 0.0  # when, on the wall, the latest redirect told how many targets there are
@@ -162,6 +170,8 @@ class Resume:
         self._waiting = False  # for a target that is gone
         # what failed
         self._last: AISError | None = None
+        self._troubled = False  # it had to wait, and no answer has come whole since
+        self._recoveries = 0  # when it was last looked at
         self._failures = 0  # in a row, without a newly verified entry
         self._not_before = 0.0
         self._stuck = (-1, 0)  # an entry that answers stopped at, and how often
@@ -187,6 +197,8 @@ class Resume:
             self._start = self._kept_at = now
         self._note(now)
         if delivery.index == delivery.count:
+            if self._asking:
+                self._came_whole(now)
             return None
         if self._asking:
             want = delivery.want
@@ -201,15 +213,23 @@ class Resume:
                 return Wait(now)
         limit = self._limit(now)
         if now < self._not_before:
-            return Wait(min(self._not_before, limit))
+            if self._recoveries != self.view.recoveries:
+                self._recoveries = self.view.recoveries
+                soon = max(BACKOFF, min(LOOK, self.view.pace))
+                self._not_before = min(self._not_before, now + self._rng.uniform(0, soon))
+            return Wait(min(self._not_before, limit, now + LOOK))
         if delivery.index < self._by_gets and delivery.index != self._absent:
             return self._take_stock(now, limit)
+        if delivery.index in self._unsent and not self._single:
+            self._single = "payload"
         if self._single:
             kind, self._single = self._single, ""
             return Single(kind, delivery.index, limit)
-        if self.view.full:
+        if self.view.full and now < self._room_by:
+            self._room_by = min(self._room_by, now + ROOM)
             self._not_before = now + self._rng.uniform(0, BACKOFF)
             return Wait(min(self._not_before, limit))
+        self._room_by = inf
         return self._ask(now)
 
     def end(self) -> None:
@@ -240,6 +260,7 @@ class Resume:
         delivery = self.delivery
         self._alone, self._ask_alone = self._ask_alone, False
         stop = delivery.index + 1 if self._alone else min(delivery.count, delivery.index + self._window)
+        stop = min((i for i in self._unsent if i > delivery.index), default=stop) if self._unsent else stop
         streaming = self._streaming and not self._alone
         self._asking = True
         self._buffered = not streaming
@@ -252,7 +273,7 @@ class Resume:
         self.stats.requests += 1
         whole = delivery.index == 0 and stop == delivery.count
         entries = delivery.entries if whole else delivery.entries.subset(range(delivery.index, stop))
-        return Ask(self._body(entries, streaming), streaming, stop, self._share(now))
+        return Ask(self._body(entries, streaming), streaming, stop, self._share(now), self._aside)
 
     # ----------------------------------------------------------------------------------------------------------- events
 
@@ -302,6 +323,11 @@ class Resume:
         if verdict is Verdict.FINAL or not self.policy.resume:
             raise self._given_up(error)
         self.stats.retries += 1
+        text = parse_error_body(error.message)["message"]
+        if text.startswith(STOPPED):  # every request to that job keeps it alive, and is refused
+            self._aside = not self._aside
+        if UNSENT in text and (at := self._named(text)) >= 0:  # asked for again it would stop the job again, for all
+            self._unsent.add(at)
         if verdict is Verdict.AT_ONCE and not self._failures:
             self._failures += 1
             self._not_before = now
@@ -405,6 +431,7 @@ class Resume:
             self._silence, self._kept_at = self._before
         if delivery.over == Over.WINDOW:
             self.view.worked(self._host)
+            self._came_whole(now)
             if not self._alone:  # as many as the budget will bear, if it is like this further on
                 self._window *= 2
                 if misses:
@@ -431,6 +458,13 @@ class Resume:
             self._ask_alone = self._again("_stuck") >= (2 if self._coer else 1) and not self._alone
             if not self._ask_alone:
                 self._back_off(now, BACKOFF)
+
+    def _came_whole(self, now: float) -> None:
+        """An answer has brought all that it was asked for."""
+        self.view.took(now - self._asked_at)
+        if self._troubled:
+            self.view.recovered()
+            self._troubled = False
 
     def _remember(self, error: AISError, now: float) -> None:
         """What failed last, and which target was silent. A try cut by our own limit tells less than the one before."""
@@ -513,7 +547,7 @@ class Resume:
             self._window = min(self._window, LEAST_WINDOW)
             self._stock = {i: found for i, found in self._stock.items() if not isinstance(found, AISError)}
             self._leave_answer()
-            self._wait(now, min(MOST_BACKOFF, CONFLICT_BACKOFF * 2 ** min(self._failures, 10)))
+            self._back_off(now, CONFLICT_BACKOFF)
             return
         if self.view.lost_targets:
             reason = f"{reason}; the cluster has lost targets: the entry may only be out of reach"
@@ -633,7 +667,10 @@ class Resume:
             self._not_before, self._failures = now, 0
         until = self._until()
         if now >= until:
-            cause = self._last or AISTimeoutError(0, "no answer came in time", self.delivery.url)
+            cause = self._last
+            if cause is None or isinstance(cause, ErrObjNotFound | ErrRangeNotSatisfiable):  # one that was not final
+                cause = AISTimeoutError(0, "no answer came in time", self.delivery.url)
+                cause.__cause__ = self._last
             raise self._incomplete(cause) if self._accepted else cause
         return until
 
@@ -649,13 +686,12 @@ class Resume:
         return min(limit, since + (min(PROBE, share) if self.view.suspect(self._host) else share))
 
     def _back_off(self, now: float, base: float) -> None:
-        """Wait before the next request: full jitter, longer with each failure in a row and under load."""
-        self._wait(now, min(MOST_BACKOFF, base * 2 ** min(self._failures, 10)) * self.view.retry_cost())
-
-    def _wait(self, now: float, most: float) -> None:
-        """Ask again in up to `most` seconds, and while there is still time for it."""
+        """Wait for the turn of this call before the next request, and while there is still time for one."""
+        turn = self.view.turn(now + self.away, base, self._rng) - self.away
+        self._not_before = min(turn, now + max(SILENCE, (self._until() - now) / 2))
         self._failures += 1
-        self._not_before = now + self._rng.uniform(0, min(most, max(SILENCE, (self._until() - now) / 2)))
+        self._recoveries = self.view.recoveries
+        self._troubled = True
 
     # ---------------------------------------------------------------------------------------------------------- the end
 

@@ -213,6 +213,7 @@ class Call:
 
     Args:
         path: Below `/v1/`, with its query.
+        path_aside: The same without the batch's bucket, if its entries name theirs: there another job serves.
         singles: For entries that have to be got one by one.
     """
 
@@ -221,14 +222,24 @@ class Call:
     _record: Record | None = None  # of the latest answer, with AISFAST_BLACKBOX
     _over = True
 
-    def __init__(self, transport: Transport, delivery: Delivery, resume: Resume, path: str, singles: Singles) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        delivery: Delivery,
+        resume: Resume,
+        path: str,
+        path_aside: str,
+        singles: Singles,
+    ) -> None:
         self.transport = transport
         self.session = transport.session
         self.delivery = delivery
         self.resume = resume
         self.singles = singles
         self.stats = resume.stats
-        self._url = f"{self.session.settings.endpoint}/v1/{path}"
+        self._base = f"{self.session.settings.endpoint}/v1/"
+        self._path, self._path_aside = path, path_aside
+        self._url = self._base + path
         self._accepted = False
         self._began = self._left = monotonic()
         self._away = 0.0  # what the consumer took, until the latest step
@@ -361,6 +372,7 @@ class Call:
 
     def _send(self, ask: Ask) -> None:
         """Carry out a request."""
+        self._url = self._base + (self._path_aside if ask.aside else self._path)
         self.delivery.begin(ask.streaming, ask.stop, monotonic())
         try:
             self._reach(ask.body, ask.until + self._away)
