@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import random
 
 MOST_SPREAD = 4.0  # seconds within which a first retry comes, at most: as long as answers take, so that no herd comes
-GAP = 1.0  # seconds between two further retries of one client, at most; doubled for each that does not help ...
+GAP = 1.0  # seconds between a client's first retry and its next, at most; then doubled for each that does not help ...
 MOST_GAP = 15.0  # ... up to this
 LONGEST = 40.0  # seconds that a call waits for its turn, at most
 OPEN = 256.0  # batches a target admits: more are never kept open
@@ -129,7 +129,7 @@ class ClusterView:
         spread = max(base, min(MOST_SPREAD, self.pace))
         wait = self._gap * rng.uniform(0.5, 1.0) if self._gap else rng.uniform(0, spread)
         self._turn = max(now, self._turn) + wait
-        self._gap = min(MOST_GAP, max(GAP, 2 * self._gap))
+        self._gap = min(MOST_GAP, max(2 * self._gap, min(GAP, 2 * spread)))
         return min(self._turn, now + LONGEST * rng.uniform(0.5, 1.0))
 
     def recovered(self) -> None:
