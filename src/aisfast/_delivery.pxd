@@ -22,7 +22,7 @@ cdef class Delivery:
     # what was asked
     cdef readonly Entries entries
     cdef readonly Py_ssize_t count      # entries
-    cdef int form                       # PAIRS, ITEMS or COLUMNS
+    cdef readonly int form              # PAIRS, ITEMS or COLUMNS
     cdef bint asks_streaming
     cdef bint only_obj_name
     cdef readonly bint missing_raises

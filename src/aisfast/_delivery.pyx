@@ -487,7 +487,10 @@ cdef class Delivery:
             self.index += 1
             offsets[self.index] = self.used
         if self.errors and self.missing_raises:
-            raise self.not_found(sorted(self.errors))
+            missing = sorted(self.errors)
+            error = self.not_found(missing)
+            error.message = f"{error.message}: {self.errors[missing[0]]}"
+            raise error
         return True
 
     cdef object take(self):

@@ -23,7 +23,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aisfast._delivery import Over, Want
+from aisfast._delivery import Form, Over, Want
 from aisfast.errors import (
     AISConnectionError,
     AISError,
@@ -551,7 +551,7 @@ class Resume:
             return
         if self.view.lost_targets:
             reason = f"{reason}; the cluster has lost targets: the entry may only be out of reach"
-        if delivery.missing_raises:
+        if delivery.missing_raises and (delivery.form != Form.COLUMNS or index >= 0):  # `fill` names all of them
             raise delivery.missing_error(reason, index)
         if delivery.want == Want.MISS:
             delivery.settle(err_msg=reason)
@@ -582,7 +582,7 @@ class Resume:
             elif verdict is Verdict.UNREADABLE:
                 self._unreadable(error)
             elif at == delivery.index:
-                self._missing(text, now)
+                self._missing(text, now)  # the one at hand
             else:
                 raise self._given_up(error)
         elif verdict is Verdict.MISSING and delivery.missing_raises and at >= 0:
@@ -597,12 +597,14 @@ class Resume:
             raise self._given_up(error)
 
     def _named(self, text: str) -> int:
-        """Index of the entry asked for that a 404's text names, or -1."""
+        """Index of the entry asked for that a target's text names, or -1."""
         delivery = self.delivery
         for i in range(delivery.index, delivery.stop):
             name, bucket, _, archpath = delivery.entries.row(i)[:4]
             bucket = bucket or delivery.entries.bucket or ""
-            if f"{bucket}/{name} " in text and (archpath is None or archpath.lstrip("/") in text):
+            place, member = f"{bucket}/{name}", (archpath or "").lstrip("/")
+            whole = f"{member} in " in text if archpath and " in " in text else True  # else the archive itself is meant
+            if (f"{place} " in text and whole) or (member and f"{place}/{member} " in text):
                 return i
         return -1
 

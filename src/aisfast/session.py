@@ -702,7 +702,11 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 def _proxies_of_environment() -> dict[str, str]:
     from urllib.request import getproxies  # brings http.client and ssl: not at import
 
-    return getproxies()
+    while True:
+        try:
+            return getproxies()
+        except (KeyError, RuntimeError):  # another thread has changed the environment meanwhile
+            continue
 
 
 def _bypassed(to: Origin, no_proxy: str) -> bool:
