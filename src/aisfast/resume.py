@@ -56,10 +56,12 @@ BUDGET = 6  # misses in one answer that are taken for the server's soft-error bu
 LEAST_WINDOW = 8  # entries asked for after a budget's end, at least
 DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GETs, if misses are
 STOCK = 64  # entries got by object GETs in one go
-SHARE = 0.5  # of what is left of patience, that one answer may cost: something must be left for another
+# of what is left of patience, that one answer may cost: something must be left for another; a buffered one comes as a
+# whole, after as long as it takes
+SHARE, SHARE_BUFFERED = 0.5, 0.75
 ROOM = 5.0  # seconds, at most, that a call waits for others to end: they may wait for it
 TOLD = 25.0  # seconds for which a count of targets is believed: the map takes longer to notice a loss
-PROBE = 10.0  # seconds that a target which stalled before may be silent
+PROBE = 25.0  # seconds that a target which stalled before may be silent: longer than it waits for another target
 LOOK = 1.0  # seconds, at most, until a call that waits sees that there is nothing to wait for any more
 AVOIDS = 3  # redirects to a target that stalled lately that one request does not follow
 STOPPED = ("reason: ", "user abort")  # how a refusal begins whose job was stopped
@@ -469,7 +471,7 @@ class Resume:
     def _remember(self, error: AISError, now: float) -> None:
         """What failed last, and which target was silent. A try cut by our own limit tells less than the one before."""
         silent = isinstance(error, AISTimeoutError)
-        if silent and self._host:
+        if silent and self._host and not self._buffered:
             self.view.stalled(self._host, now + self.away)
         if not (silent and self._last and now >= self._until()):
             self._last = error
@@ -684,8 +686,11 @@ class Resume:
         """
         limit = self._limit(now)
         since = max(self._kept_at, self._asked_at)
-        share = max(SILENCE, SHARE * (self._kept_at + self.policy.patience - self._silence - since))
-        return min(limit, since + (min(PROBE, share) if self.view.suspect(self._host) else share))
+        left = self._patient_until() - since
+        if self._buffered:
+            return min(limit, since + max(SILENCE, SHARE_BUFFERED * left))
+        probes = self.view.targets > 1 and self.view.suspect(self._host)
+        return min(limit, since + max(SILENCE, min(PROBE, SHARE * left) if probes else SHARE * left))
 
     def _back_off(self, now: float, base: float) -> None:
         """Wait for the turn of this call before the next request, and while there is still time for one."""
