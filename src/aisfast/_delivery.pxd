@@ -55,7 +55,6 @@ cdef class Delivery:
     cdef double read_at                 # when the latest bytes came
     cdef int64_t received               # bytes of body, framing taken off
     cdef int64_t doubtful               # members that begin before this offset may come from the server's recovery
-    cdef bint catching_up               # the reads bring what gathered while nobody looked
     cdef bint slow_head                 # buffered mode: the answer took its time
 
     # bytes received and not yet handed out: buffer.data[pos:end]

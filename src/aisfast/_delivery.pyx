@@ -64,6 +64,7 @@ cdef enum:
     MOST_EXPECTED = 0x40000000  # a slab begins with no more, whatever was seen before
     TRAIL_LIMIT = 0x10000       # bytes behind the last entry that are still waited for
     DOUBT_ZONE = 0x2000         # bytes that a server's buffers may hold back over a silence
+    ON_THE_WAY = 0x1000000      # bytes that the buffers of two sockets may hold
     TELLING = 8                 # so many bytes of a closing delimiter cannot be there by chance
 
 cdef enum State:
@@ -229,7 +230,6 @@ cdef class Delivery:
         self.read_at = now
         self.received = 0
         self.doubtful = 0
-        self.catching_up = False
 
     def on_head(self, Head head not None, Framing framing not None, str url, double now) -> None:
         """A 200 has come. What follows its head is read through `framing`.
@@ -287,18 +287,20 @@ cdef class Delivery:
             owner = self.buffer
         return memoryview(span(owner, self.lent, self.lent_size, False))
 
-    def commit(self, Py_ssize_t n, double now, Py_ssize_t start=0) -> None:
-        """n bytes were read into the memory; the answer's body begins at `start`."""
+    def commit(self, Py_ssize_t n, double now, Py_ssize_t start=0, double waited=0.0) -> None:
+        """n bytes were read into the memory; the answer's body begins at `start`.
+
+        Args:
+            now: Seconds, on the clock of `begin`.
+            waited: Seconds that the read itself waited for them.
+        """
         cdef Py_ssize_t m
         if not 0 <= start <= n <= self.lent_size or (start and self.lent_direct):
             raise ValueError("more bytes than were asked for")
         if now - self.read_at >= SILENCE:
             # What comes within 8 KiB (the server's buffers) after a silence may be its recovery's work. A silence that
-            # the consumer overslept cannot be seen: then all that has gathered meanwhile is in doubt.
-            self.catching_up = True
-        if self.catching_up:
-            self.doubtful = self.received + n + DOUBT_ZONE
-            self.catching_up = n == self.lent_size
+            # the consumer overslept cannot be seen: then all that can have gathered on the way meanwhile is in doubt.
+            self.doubtful = max(self.doubtful, self.received + (n + DOUBT_ZONE if waited >= SILENCE else ON_THE_WAY))
         self.read_at = now
         self.reads += 1
         self.wire_bytes += n - start

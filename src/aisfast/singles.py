@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 PIECE = 32 << 20  # bytes of an object asked for at a time
 READ_SIZE = 1 << 18
 PARALLEL = 8
-SIZES = 10_000  # remembered, at most
+MOST_AHEAD = 64
 
 
 class Singles:
@@ -39,7 +40,8 @@ class Singles:
         self._entries = entries
         self._namespace = namespace
         self._max_entry = max_entry
-        self._sizes: dict[tuple[str, str, str | None], int] = {}  # ranges of one object ask but once
+        self._sizes: dict[int, int] = {}  # of entries whose turn comes next, asked for ahead: where one is in doubt ...
+        self._ahead = 0  # ... the next ones will be; so many
         self._begun: dict[int, tuple[str, bytearray]] = {}  # what came of payloads that broke off, and its version
         self._broke_at: dict[int, int] = {}  # and at which byte
 
@@ -49,14 +51,28 @@ class Singles:
         Raises:
             AISError: It cannot be told.
         """
-        path, params, archpath = self._place(index)
-        place = (path, params["provider"], archpath)
-        size = self._sizes.get(place)
-        if size is None:
-            size = self._size(index, until)[0]
-            if len(self._sizes) < SIZES:
-                self._sizes[place] = size
-        return size
+        size = self._sizes.pop(index, None)
+        if size is not None:
+            return size
+        following = range(index + 1, len(self._entries))
+        ranged = (i for i in following if self._entries.row(i)[6])
+        others = list(islice(ranged, self._ahead))
+        self._ahead = min(MOST_AHEAD, 4 * self._ahead + 1)
+        if not others:
+            return self._size(index, until)[0]
+
+        def one(i: int) -> int | AISError:
+            try:
+                return self._size(i, until)[0]
+            except AISError as error:
+                return error
+
+        with ThreadPoolExecutor(PARALLEL, "aisfast-head") as pool:
+            found, *sizes = pool.map(one, [index, *others])
+        self._sizes = {i: size for i, size in zip(others, sizes, strict=True) if isinstance(size, int)}
+        if isinstance(found, AISError):
+            raise found
+        return found
 
     def payload(self, index: int, until: float) -> memoryview:
         """The entry's payload, its range cut out. What came before a failure is kept for the next try.

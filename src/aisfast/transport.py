@@ -241,6 +241,7 @@ class Call:
         self._path, self._path_aside = path, path_aside
         self._url = self._base + path
         self._accepted = False
+        self._asked_at = 0.0
         self._began = self._left = monotonic()
         self._away = 0.0  # what the consumer took, until the latest step
         self._over = False
@@ -336,6 +337,7 @@ class Call:
     def _read(self, until: float) -> None:
         exchange, delivery = self._exchange, self.delivery
         assert exchange is not None
+        began = monotonic()
         try:
             with delivery.get_buffer() as buffer:
                 n = exchange.receive(buffer, until)
@@ -343,7 +345,8 @@ class Call:
             delivery.on_error(self._failure(error, delivery.url, exchange.sock.gettimeout()))
         else:
             if n:
-                delivery.commit(n, monotonic())
+                now = monotonic()
+                delivery.commit(n, now, 0, now - began)
             else:
                 delivery.on_eof()
 
@@ -373,7 +376,8 @@ class Call:
     def _send(self, ask: Ask) -> None:
         """Carry out a request."""
         self._url = self._base + (self._path_aside if ask.aside else self._path)
-        self.delivery.begin(ask.streaming, ask.stop, monotonic())
+        self._asked_at = monotonic()
+        self.delivery.begin(ask.streaming, ask.stop, self._asked_at)
         try:
             self._reach(ask.body, ask.until + self._away)
         except AISError as error:
@@ -455,7 +459,7 @@ class Call:
             if head.status == 200:
                 now = monotonic()
                 self.delivery.on_head(head, framing_of(head), url, now)
-                self.delivery.commit(filled, now, head.size)
+                self.delivery.commit(filled, now, head.size, now - self._asked_at)
                 self._exchange = exchange
                 self._keep = keeps_alive(head) and broken is None
                 return None
