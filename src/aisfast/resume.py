@@ -54,6 +54,7 @@ BACKOFF = 0.1  # seconds before asking again, at most, after a first failure; fo
 CONFLICT_BACKOFF = 1.0  # a map change takes a second or more
 BUDGET = 6  # misses in one answer that are taken for the server's soft-error budget (8 by default) when it ends short
 LEAST_WINDOW = 8  # entries asked for after a budget's end, at least
+AWAITED = 64  # entries asked for, at most, to see whether a lost target is back
 DENSE = 4  # misses among 2 * DENSE entries: the next ones are got by object GETs, if misses are
 STOCK = 64  # entries got by object GETs in one go
 # of what is left of patience, that one answer may cost: something must be left for another; a buffered one comes as a
@@ -546,7 +547,7 @@ class Resume:
         lost = self.view.lost_targets
         if self.policy.resume and (self.view.worth_waiting or (self._fewer and not lost)):
             self._waiting = lost  # for the target that may hold it; else it has come back
-            self._window = min(self._window, LEAST_WINDOW)
+            self._window = min(self._window, AWAITED)
             self._stock = {i: found for i, found in self._stock.items() if not isinstance(found, AISError)}
             self._leave_answer()
             self._back_off(now, CONFLICT_BACKOFF)
