@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard src/aisfast/*.pyx src/aisfast/*.pxd)
 
-.PHONY: demo test lint dist clean
+.PHONY: demo test lint dist fuzz sanitize soak clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m aisfast demo
@@ -39,6 +39,37 @@ dist: $(VENV)/tests
 	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python -m build
 	$(BIN)/python -m pytest tests/test_package.py -k distribution
+
+# the compiled modules made in another way, each in a directory of its own
+INSTRUMENTED = $(BIN)/python setup.py --quiet build --build-lib build/$@ --build-temp build/$@.tmp
+BUILD_TOOLS = "setuptools>=77" "cython>=3.1,<4"
+
+# all targets of tests/fuzz, guided by coverage; what they find of interest is added to build/corpus
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/tests
+	$(BIN)/python -m pip install --quiet $(BUILD_TOOLS) "atheris>=2.3"
+	AISFAST_SANITIZE=coverage $(INSTRUMENTED)
+	for target in head chunked multipart tar delivery; do \
+		mkdir -p build/corpus/$$target && \
+		PYTHONPATH=build/$@ $(BIN)/python tests/fuzz/fuzz.py --target=$$target build/corpus/$$target \
+			tests/fuzz/corpus/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=9000 -timeout=10 \
+			-artifact_prefix=build/ > build/fuzz-$$target.log 2>&1 || { tail -n 40 build/fuzz-$$target.log; exit 1; }; \
+		echo "$$target: $$(grep -E 'INITED|DONE' build/fuzz-$$target.log)"; \
+	done
+
+# what reads bytes of others, under AddressSanitizer and UndefinedBehaviorSanitizer;
+# not what measures time or memory
+SANITIZED := $(addprefix tests/test_,$(addsuffix .py,decode_http decode_multipart decode_tar decode_captures properties \
+	fuzz delivery delivery_captures lifetime limits batch faults transport))
+sanitize: $(VENV)/tests
+	$(BIN)/python -m pip install --quiet $(BUILD_TOOLS)
+	AISFAST_SANITIZE=1 $(INSTRUMENTED)
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+		UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=build/$@ $(BIN)/python -m pytest $(SANITIZED) \
+		-k "not linear_time and not no_leak and not memory_while and not memory_of and not always and not pauses"
+
+soak: $(VENV)/tests
+	$(BIN)/python tests/soak.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info src/aisfast/*.c src/aisfast/*.so

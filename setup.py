@@ -14,14 +14,19 @@ if sys.platform == "win32":
 else:
     compile_args = ["-O0", "-g", "-UNDEBUG"] if debug else ["-O3", "-g0"]
 link_args: list[str] = []
-if os.environ.get("AISFAST_SANITIZE"):
-    compile_args += ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+extra_sources: list[str] = []
+sanitize = os.environ.get("AISFAST_SANITIZE")
+if sanitize == "coverage":  # for the fuzzer, and of no use without it
+    compile_args += ["-fsanitize-coverage=trace-pc,trace-cmp"]
+    extra_sources += ["tests/fuzz/coverage.c"]
+elif sanitize:
+    compile_args += ["-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     link_args += ["-fsanitize=address,undefined"]
 
 
 def extension(name: str) -> Extension:
-    source = f"src/aisfast/{name}.pyx"
-    return Extension(f"aisfast.{name}", [source], extra_compile_args=compile_args, extra_link_args=link_args)
+    sources = [f"src/aisfast/{name}.pyx", *extra_sources]
+    return Extension(f"aisfast.{name}", sources, extra_compile_args=compile_args, extra_link_args=link_args)
 
 
 setup(
