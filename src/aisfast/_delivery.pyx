@@ -100,6 +100,10 @@ cpdef enum Form:
     ITEMS
     COLUMNS
 
+# brackets and braces in the metadata, those in texts included: 64 in all, and so many for each entry
+cdef Py_ssize_t NESTED = 64
+cdef Py_ssize_t NESTED_PER_ENTRY = 512
+
 # what to do about damage, by the layer that objects
 cdef dict REMEDIES = {"http": "is this endpoint an AIStore gateway, and nothing on the way that changes answers?"}
 cdef str REMEDY = "ask again; if it stays so, the server or something on the way damages its answers"
@@ -257,7 +261,7 @@ cdef class Delivery:
         if not self.streaming:
             self.slow_head = now - self.read_at > SLOW_HEAD
             if kind:
-                most = min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * self.count)
+                most = min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * (self.stop - self.index))
                 self.multipart = Multipart(boundary_of(head.headers["content-type"]), most)
         self.state = HEADER if self.streaming else PROLOGUE
         if framing.done:
@@ -875,6 +879,8 @@ cdef class Delivery:
         beginning = self.multipart.metadata[:64]
         try:
             text = self.multipart.metadata.decode()
+            if text.count("[") + text.count("{") > NESTED + NESTED_PER_ENTRY * (self.stop - self.first):
+                raise ValueError("a bomb: each costs more memory than it has bytes")
             self.multipart.metadata = b""       # it may be megabytes, and is not needed twice
             answer = loads(text, object_hook=record_of)
             out = answer["out"] if answer["out"] is not None else []

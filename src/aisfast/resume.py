@@ -397,6 +397,8 @@ class Resume:
             verdict = self._verdict(error) if error.status_code >= 400 else Verdict.TRANSIENT
         if verdict is Verdict.MISSING:
             told = self.delivery.want == Want.MISS and now + self.away - self._told_at < TOLD
+            if not self.policy.resume and self.delivery.want != Want.MISS:
+                raise self._incomplete(error)  # what came cannot be verified
             if told or not self.policy.resume:
                 self._missing(parse_error_body(error.message)["message"], now)
             else:  # a batch's redirect tells whether it may only be out of reach

@@ -284,6 +284,7 @@ class Call:
 
     def finish(self) -> None:
         """The batch is whole."""
+        self.resume.next(self._now())
         self.transport.view.entry_bytes = self.delivery.payload_bytes / self.delivery.count
         self._end_answer()
         self._count()
