@@ -319,7 +319,16 @@ class Resume:
         if error.status_code == 429:
             self.stats.throttled += 1
             self.view.throttled()
-        verdict = self._verdict(error)
+        verdict = verdict_of(error)
+        if verdict is Verdict.SUSPECT and self._buffered and self.policy.resume:
+            # asked for again in a batch a damaged shard may stop the job for all; an object GET goes to its owner alone
+            if delivery.stop - delivery.index == 1:
+                self._single = "payload"
+                self.stats.retries += 1
+            else:
+                self._window = (delivery.stop - delivery.index) // 2
+                self.stats.resumes += 1
+            return
         if verdict in (Verdict.BUDGET, Verdict.MISSING, Verdict.RANGE, Verdict.UNREADABLE):
             self._on_entry_refused(verdict, error, now)
             return

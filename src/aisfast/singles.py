@@ -191,7 +191,7 @@ class Singles:
         except AISConnectionError as error:
             answer.close()
             if self._broke_at.get(index) == len(payload):
-                raise Unreadable(0, f"{described}: it ends after {len(payload)} bytes", url) from error
+                raise Unreadable(0, f"it ends after {len(payload)} bytes", url) from error
             self._broke_at[index] = len(payload)
             raise
         except BaseException:
