@@ -317,18 +317,14 @@ def test_wrong_arguments_of_the_calls(nowhere):
             batch.get(tar_buffer_size=size)
     with pytest.raises(ValueError, match="tar_buffer_size requires TAR"):
         batch.get(raw=True, tar_buffer_size=1)
-    for options in ({"raw": True}, {"decode_as_stream": True}):
-        with pytest.raises(NotImplementedError):
-            batch.get(**options)
     for way in ("stream", "fetch"):
         with pytest.raises(ValueError, match="missing="):
             getattr(batch, way)(missing="skip")
     for into in (bytes(9), "x", 5):
         with pytest.raises((TypeError, BufferError)):
             batch.fetch(into=into)
-    for form in (".tgz", ".tar.gz", ".zip"):
-        with pytest.raises(NotImplementedError):
-            nowhere.batch("x", bucket=nowhere.bucket("b"), output_format=form).get()
+    with pytest.raises(ValueError, match="tar_buffer_size requires TAR"):
+        nowhere.batch("x", bucket=nowhere.bucket("b"), output_format=".zip").get(tar_buffer_size=1)
     assert len(batch) == 1
 
 

@@ -1,4 +1,4 @@
-"""Every recorded TAR answer of a real cluster, asked for as it was, delivers what is right and nothing else."""
+"""Every recorded answer of a real cluster, asked for as it was, delivers what is right and nothing else."""
 
 import hashlib
 import json
@@ -24,10 +24,12 @@ from aisfast.errors import (
 from delivering import FORMS, deliver
 from scripted import ONE_ANSWER, Last, Scripted, answer
 
-TAR = [name for name in captures.names() if captures.is_tar(name)]
-ANSWERS = [name for name in TAR if captures.load(name)[1]["status"] == 200]
-REDIRECTS = [name for name in TAR if captures.load(name)[1]["status"] == 307]
-REFUSALS = [name for name in TAR if name not in ANSWERS and name not in REDIRECTS]
+# A file that is shorter than its metadata is a whole member of a streamed ZIP: no client can see that.
+UNSEEN = "3t-fault-cut-file-zip"
+ALL = [name for name in captures.names() if name != UNSEEN]
+ANSWERS = [name for name in ALL if captures.load(name)[1]["status"] == 200]
+REDIRECTS = [name for name in ALL if captures.load(name)[1]["status"] == 307]
+REFUSALS = [name for name in ALL if name not in ANSWERS and name not in REDIRECTS]
 KINDS = [
     "1t-mp-one-0",  # Content-Length
     "3t-mp-misses",
@@ -50,8 +52,8 @@ ASKED_OF_THE_SERVER = {
 
 
 def test_all_of_them():
-    assert len(TAR) == 216
-    assert (len(ANSWERS), len(REDIRECTS), len(REFUSALS)) == (157, 12, 47)
+    assert len(ALL) == 271
+    assert (len(ANSWERS), len(REDIRECTS), len(REFUSALS)) == (212, 12, 47)
 
 
 def asked(meta):
@@ -84,7 +86,8 @@ def facts(items):
 
 def take(meta, pieces, form, **options):
     request = meta["request"]
-    options = {"streaming": request["strm"], "only_obj_name": request["onob"], **options}
+    asked_for = {"streaming": request["strm"], "only_obj_name": request["onob"], "mime": request.get("mime") or ".tar"}
+    options = {**asked_for, **options}
     return deliver(asked(meta), pieces, form, **options)
 
 

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t
 from aisfast._blocks cimport Block
 from aisfast._decode cimport Framing, Multipart, TarReader
 from aisfast._request cimport Entries
+from aisfast._zip cimport ZipReader
 
 
 cdef class Trail:
@@ -28,6 +29,8 @@ cdef class Delivery:
     cdef readonly bint missing_raises
     cdef bytes bucket_prefix            # "bucket/" of the batch's own bucket, b"" if it has none
     cdef int64_t max_entry
+    cdef str mime               # output format
+    cdef bint packs             # it is another than ".tar"
 
     # where it stands
     cdef readonly Py_ssize_t index      # the next entry to be handed out; all before it are verified
@@ -61,6 +64,14 @@ cdef class Delivery:
     cdef Block buffer
     cdef Py_ssize_t pos
     cdef Py_ssize_t end
+
+    # the archive as received, of another format than ".tar": packed.data[packed_pos:packed_end]
+    cdef Block packed
+    cdef Py_ssize_t packed_pos
+    cdef Py_ssize_t packed_end
+    cdef object inflater
+    cdef ZipReader zip
+    cdef Py_ssize_t behind              # bytes inflated behind the last entry
 
     # memory lent for the next read
     cdef uint8_t *lent
@@ -102,10 +113,15 @@ cdef class Delivery:
     cdef int copy_given(self, uint8_t *to) except -1
     cdef int hold_back(self) except -1
     cdef Py_ssize_t limit(self) noexcept
+    cdef Py_ssize_t held_here(self) noexcept
     cdef int complete(self) except -1
     cdef int go_on(self, bint only_metadata) except -1
     cdef int pass_over(self) except -1
     cdef int advance(self) except -1
+    cdef int advance_zip(self) except -1
+    cdef int inflate(self) except -1
+    cdef bytes pull(self, Py_ssize_t most)
+    cdef int stream_ends(self) except -1
     cdef void count_miss(self) noexcept
     cdef bint in_doubt(self) noexcept
     cdef int starved(self) except -1
@@ -117,11 +133,12 @@ cdef class Delivery:
     cdef uint8_t *slab_at(self) noexcept
     cdef int reserve(self, Py_ssize_t room) except -1
     cdef int make_room(self) except -1
+    cdef int make_room_packed(self) except -1
     cdef int new_arena(self) except -1
-    cdef int verify(self) except -1
+    cdef int verify(self, const uint8_t *name, Py_ssize_t n, int64_t size) except -1
     cdef bint is_named(self, const uint8_t *p, Py_ssize_t n, bint missing) except -1
     cdef int read_metadata(self) except -1
-    cdef str check_out(self)
+    cdef str check_out(self, int64_t came)
     cdef object not_found(self, list indices)
     cdef object damage(self, str layer, str what, object expected, object found)
     cdef object in_context(self, object error)

@@ -104,6 +104,7 @@ class Delivery:
         only_obj_name: bool,
         missing_raises: bool,
         max_entry: int,
+        mime: str = ".tar",
         into: Buffer | None = None,
         expected: int = 0,
     ) -> Self: ...

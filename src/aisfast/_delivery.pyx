@@ -10,6 +10,9 @@ shell (`transport.py`) moves the bytes; both can be replaced by a simulation.
     supply, supply_missing              an entry that was got in another way
     leftover                            all entries of the answer are here: what follows them is nobody's wait
 
+A compressed archive is inflated into the buffer that a plain one is received into, and its last entry is handed out
+once its end mark and checksum were right. A ZIP is read from its directory, which comes last: it is kept until then.
+
 An entry is verified when a member stands at its position, under one of the names it may have, with a right header
 checksum, the length that its range or the metadata says, and its whole payload is here. What follows the last entry's
 last byte decides only whether the connection may be used again.
@@ -35,13 +38,16 @@ from aisfast._blocks cimport Block, span, take_block
 from aisfast._decode cimport TAR_END, TAR_MEMBER, Framing, Head, Multipart, TarReader
 from aisfast._items cimport make_item, make_moss_out
 from aisfast._request cimport Entries, Place, Row
+from aisfast._zip cimport ZipMember, ZipReader
 
 from base64 import b64decode
 from json import loads
+from zlib import crc32
 
 from aisfast._blocks import span_of
 from aisfast._decode import boundary_of
 from aisfast.errors import AISConnectionError, ErrObjNotFound, LimitError, WireError
+from aisfast.inflate import Gzip, Lz4
 from aisfast.settings import MAX_METADATA, MAX_METADATA_PER_ENTRY
 
 cdef extern from "Python.h":
@@ -65,6 +71,8 @@ cdef enum:
     TRAIL_LIMIT = 0x10000       # bytes behind the last entry that are still waited for
     DOUBT_ZONE = 0x2000         # bytes that a server's buffers may hold back over a silence
     ON_THE_WAY = 0x1000000      # bytes that the buffers of two sockets may hold
+    PACKED = 0x10000            # a read of a compressed archive
+    INFLATE = 0x20000           # most it is inflated by at once
     TELLING = 8                 # so many bytes of a closing delimiter cannot be there by chance
 
 cdef enum State:
@@ -72,6 +80,7 @@ cdef enum State:
     PROLOGUE                    # in what precedes the archive
     HEADER                      # before or in a member's headers
     PAYLOAD
+    ENDING                      # behind the last payload, before the end mark of a compressed archive
     PAUSED                      # at a member whose entry is held back until something is decided: see `want`
 
 cpdef enum Want:
@@ -99,6 +108,15 @@ cpdef enum Form:
     PAIRS
     ITEMS
     COLUMNS
+
+# output format -> content types of a streaming answer
+cdef dict CONTENT_TYPES = {
+    ".tar": ("application/x-tar",),
+    ".tgz": ("application/gzip", "application/x-gzip"),
+    ".tar.gz": ("application/gzip", "application/x-gzip"),
+    ".tar.lz4": ("application/x-lz4",),
+    ".zip": ("application/zip",),
+}
 
 # brackets and braces in the metadata, those in texts included: 64 in all, and so many for each entry
 cdef Py_ssize_t NESTED = 64
@@ -132,15 +150,15 @@ cdef class Trail:
 
     @property
     def done(self) -> bool:
-        return (self.framing.done and not self.framing.excess and not self.broken and self.tar.done
-                and self.matched == PyBytes_GET_SIZE(self.closing))
+        return (self.framing.done and not self.framing.excess and not self.broken
+                and (self.tar is None or self.tar.done) and self.matched == PyBytes_GET_SIZE(self.closing))
 
     cdef void look(self, const uint8_t *p, Py_ssize_t n):
         """Go on with decoded bytes."""
         cdef Py_ssize_t i = 0
         cdef Py_ssize_t size = PyBytes_GET_SIZE(self.closing)
         self.seen += n
-        if not self.tar.done and not self.broken:
+        if self.tar is not None and not self.tar.done and not self.broken:
             try:
                 self.broken = self.tar.next(p, n) == TAR_MEMBER     # more members than entries
             except WireError:
@@ -152,7 +170,7 @@ cdef class Trail:
             self.matched += 1
             i += 1
         if self.framing.fault or self.framing.excess or self.seen > TRAIL_LIMIT \
-                or (self.framing.done and (not self.tar.done or self.matched != size)):
+                or (self.framing.done and ((self.tar is not None and not self.tar.done) or self.matched != size)):
             self.broken = True
 
     def get_buffer(self) -> memoryview:
@@ -179,6 +197,7 @@ cdef class Delivery:
         only_obj_name: Whether members are named without their bucket.
         missing_raises: Whether a missing entry is an error.
         max_entry: Largest payload accepted, in bytes.
+        mime: Output format asked for, a key of CONTENT_TYPES.
         into: COLUMNS: a writable buffer for the payloads, or None.
         expected: COLUMNS: bytes the payloads will likely take, from what was seen before; 0 if nothing was.
     Attributes:
@@ -188,7 +207,7 @@ cdef class Delivery:
     """
 
     def __cinit__(self, Entries entries not None, int form, *, bint streaming, bint only_obj_name,
-                  bint missing_raises, int64_t max_entry, into=None, int64_t expected=0):
+                  bint missing_raises, int64_t max_entry, str mime=".tar", into=None, int64_t expected=0):
         self.entries = entries
         self.count = entries.count
         self.form = form
@@ -197,6 +216,8 @@ cdef class Delivery:
         self.only_obj_name = only_obj_name
         self.missing_raises = missing_raises
         self.max_entry = max_entry
+        self.mime = mime
+        self.packs = mime != ".tar"
         self.expected = <Py_ssize_t> min(expected, MOST_EXPECTED)
         self.url = ""
         self.want = ANSWER
@@ -248,8 +269,8 @@ cdef class Delivery:
         self.framing = framing
         self.tar = TarReader(self.max_entry)
         if self.streaming:
-            expected = "application/x-tar"
-            good = kind in ("", "application/x-tar", "application/octet-stream")
+            expected = CONTENT_TYPES[self.mime][0]
+            good = kind in ("", "application/octet-stream") or kind in CONTENT_TYPES[self.mime]
         else:
             expected = "multipart/mixed"
             good = kind.startswith("multipart/") or (framing.done and not kind)     # a stopped job's empty 200
@@ -263,6 +284,10 @@ cdef class Delivery:
             if kind:
                 most = min(MAX_METADATA, 4096 + MAX_METADATA_PER_ENTRY * (self.stop - self.index))
                 self.multipart = Multipart(boundary_of(head.headers["content-type"]), most)
+        if self.mime == ".tar.lz4":
+            self.inflater = Lz4()
+        elif self.mime != ".tar" and self.mime != ".zip":
+            self.inflater = Gzip()
         self.state = HEADER if self.streaming else PROLOGUE
         if framing.done:
             self.ended = CLEAN
@@ -271,7 +296,7 @@ cdef class Delivery:
         """Memory for the next read; to be released before `commit`."""
         cdef Py_ssize_t n
         cdef object owner
-        if self.dest != NULL and self.pos == self.end and self.size - self.filled >= DIRECT:
+        if self.dest != NULL and self.pos == self.end and self.size - self.filled >= DIRECT and not self.packs:
             self.reserve(min(self.size, self.filled + GROWTH))
             self.lent = self.dest + self.filled
             n = min(self.size, self.room) - self.filled     # never more than is missing: framing only shrinks
@@ -283,6 +308,12 @@ cdef class Delivery:
                 owner = self.own_block
             else:
                 owner = self if self.has_into else self.slab
+        elif self.packs:
+            self.make_room_packed()
+            self.lent = self.packed.data + self.packed_end
+            self.lent_size = min(self.packed.capacity - self.packed_end, READ_SIZE if self.inflater is None else PACKED)
+            self.lent_direct = False
+            owner = self.packed
         else:
             self.make_room()
             self.lent = self.buffer.data + self.end
@@ -309,12 +340,16 @@ cdef class Delivery:
         self.reads += 1
         self.wire_bytes += n - start
         self.lent_size = 0
-        if start:                       # a response head stood before the body, in an empty buffer
+        if start and self.packs:        # a response head stood before the body, in an empty buffer
+            self.packed_pos = self.packed_end = self.lent + start - self.packed.data
+        elif start:
             self.pos = self.end = self.lent + start - self.buffer.data
         m = self.framing.strip(self.lent + start, n - start)
         self.received += m
         if self.lent_direct:
             self.filled += m
+        elif self.packs:
+            self.packed_end += m
         else:
             self.end += m
         if self.framing.fault:
@@ -346,12 +381,14 @@ cdef class Delivery:
         cdef Py_ssize_t n
         if self.multipart is None or not self.multipart.at_archive:
             return 0
+        cdef uint8_t *data = self.packed.data if self.packs else self.buffer.data
+        cdef Py_ssize_t pos = self.packed_pos if self.packs else self.pos
+        cdef Py_ssize_t end = self.packed_end if self.packs else self.end
         self.held = PyBytes_GET_SIZE(self.multipart.closing)
-        if self.ended == OPEN or (self.ended == CLEAN and self.end - self.pos >= self.held
-                                  and self.multipart.closes(self.buffer.data + self.end)):
+        if self.ended == OPEN or (self.ended == CLEAN and end - pos >= self.held and self.multipart.closes(data + end)):
             return 0
-        tail = bytes(self.buffer.data[self.pos:self.end]) if self.end > self.pos else b""
-        if self.dest != NULL and len(tail) < self.held:
+        tail = bytes(data[pos:end]) if end > pos else b""
+        if self.dest != NULL and len(tail) < self.held and not self.packs:
             n = min(self.held - len(tail), self.filled)
             tail = bytes(self.dest[self.filled - n:self.filled]) + tail
         for n in range(min(self.held, len(tail)), TELLING - 1, -1):
@@ -405,9 +442,12 @@ cdef class Delivery:
         """What of the answer has not been read, once the batch is whole, or if the answer `drains`."""
         cdef Trail trail = Trail.__new__(Trail)
         trail.framing = self.framing
-        trail.tar = self.tar
         trail.closing = self.multipart.closing if self.multipart is not None else b""
-        trail.look(self.buffer.data + self.pos, self.end - self.pos)
+        if self.packs:
+            trail.look(self.packed.data + self.packed_pos, self.packed_end - self.packed_pos)
+        else:
+            trail.tar = self.tar
+            trail.look(self.buffer.data + self.pos, self.end - self.pos)
         self.drop_answer()
         return trail
 
@@ -434,7 +474,9 @@ cdef class Delivery:
     def kept_bytes(self) -> int:
         """Bytes of payload that have come, those of an entry not yet complete included."""
         cdef Py_ssize_t here = 0
-        if self.state == PAYLOAD:
+        if self.packs and self.inflater is None:
+            here = self.packed_end          # of a ZIP no payload is known before all of it is here
+        elif self.state == PAYLOAD:
             here = self.filled if self.dest != NULL else min(self.limit() - self.pos, self.size)
         return self.payload_bytes + here
 
@@ -521,8 +563,8 @@ cdef class Delivery:
                 if self.cut_at or self.size != PyBytes_GET_SIZE(payload):
                     payload = payload[self.cut_at:self.cut_at + self.size]
             else:
-                payload = PyBytes_FromStringAndSize(
-                    <const char *> self.buffer.data + self.payload_at + self.cut_at, self.size)
+                at = (self.packed if self.zip is not None else self.buffer).data
+                payload = PyBytes_FromStringAndSize(<const char *> at + self.payload_at + self.cut_at, self.size)
                 self.bytes_copied += self.size
             self.cut_at = 0
             return (make_moss_out(self.entries, i, self.asks_streaming, self.size, self.err_msg), payload)
@@ -535,7 +577,7 @@ cdef class Delivery:
             self.own_block = None
             at = block.data + self.cut_at
         else:
-            block = self.buffer
+            block = self.packed if self.zip is not None else self.buffer
             at = block.data + self.payload_at + self.cut_at
         self.cut_at = 0
         return make_item(self.entries, i, block, at, self.size, self.err_msg)
@@ -554,8 +596,12 @@ cdef class Delivery:
 
     cdef Py_ssize_t limit(self) noexcept:
         """End, in the buffer, of what certainly belongs to the archive."""
-        cdef Py_ssize_t at = self.end - self.held
+        cdef Py_ssize_t at = self.end - self.held_here()
         return at if at > self.pos else self.pos
+
+    cdef Py_ssize_t held_here(self) noexcept:
+        """Bytes at the buffer's end that may be the closing delimiter."""
+        return 0 if self.packs else self.held
 
     cdef int complete(self) except -1:
         """Go on to the end of the entry at hand: 1, or 0: `want` says what is needed."""
@@ -574,13 +620,17 @@ cdef class Delivery:
         except LimitError as error:
             raise self.in_context(error)
         except WireError as error:
+            if self.inflater is not None and self.index > self.first:
+                # a checksum comes last: what was handed out of this answer may be wrong, and cannot be taken back
+                raise self.in_context(error)
             return self.end_answer(DAMAGED, self.in_context(error))
 
     cdef int pass_over(self) except -1:
         """The entry at hand was supplied. Of an answer that has stopped at it, go on behind it."""
         if self.state == PAUSED:
             self.free_payload()
-            self.tar.payload_done()
+            if self.zip is None:
+                self.tar.payload_done()
             self.state = HEADER
         elif self.state != IDLE:
             raise RuntimeError("an entry was supplied while an answer brings it")
@@ -594,6 +644,8 @@ cdef class Delivery:
         cdef int event
         if self.state == PROLOGUE and not self.read_metadata():
             return 0
+        if self.packs and self.inflater is None:
+            return self.advance_zip()
         while True:
             if self.state == HEADER:
                 event = self.tar.next(self.buffer.data + self.pos, self.limit() - self.pos)
@@ -601,7 +653,7 @@ cdef class Delivery:
                 if event == TAR_MEMBER:
                     if self.multipart is not None and self.index - self.first >= len(self.out):
                         return self.too_short("metadata", "the records end too soon", len(self.out))
-                    self.verify()
+                    self.verify(self.tar.name, self.tar.name_size, self.tar.size)
                     self.begin_payload()
                     self.state = PAYLOAD
                     if self.err_msg is not None and self.hold_misses:
@@ -611,11 +663,15 @@ cdef class Delivery:
                         return 0
                 elif event == TAR_END:
                     return self.too_short("batch", "the archive ends too soon", self.index - self.first)
+                elif self.inflate():
+                    continue
                 else:
                     return self.starved()
             if self.state == PAYLOAD:
                 if self.dest == NULL:
                     if self.limit() - self.pos < self.size:
+                        if self.inflate():
+                            continue
                         return self.starved()
                     self.payload_at = self.pos
                     self.pos += self.size
@@ -629,9 +685,15 @@ cdef class Delivery:
                         self.filled += run
                         self.pos += run
                         self.bytes_copied += run
-                    if self.filled < self.size or self.end - self.pos < self.held:
+                    if self.filled < self.size or self.end - self.pos < self.held_here():
+                        if self.inflate():
+                            continue
                         return self.starved()
                     self.dest = NULL
+                self.state = ENDING
+            if self.state == ENDING:
+                if self.inflater is not None and self.index + 1 == self.stop and not self.stream_ends():
+                    return 0
                 if self.in_doubt():
                     self.state = PAUSED
                     self.settled = False
@@ -645,6 +707,97 @@ cdef class Delivery:
             if self.err_msg is not None:
                 self.count_miss()
             return 1
+
+    cdef int advance_zip(self) except -1:
+        """The same for a ZIP: nothing before the archive is here as a whole."""
+        cdef Py_ssize_t i = self.index - self.first
+        cdef Py_ssize_t size
+        cdef ZipMember *member
+        if self.zip is None:
+            if self.ended != CLEAN or (self.multipart is not None
+                                       and self.held != PyBytes_GET_SIZE(self.multipart.closing)):
+                return self.starved()
+            size = self.packed_end - self.packed_pos - self.held
+            if not size:
+                return self.too_short("batch", "the archive is empty", 0)
+            self.zip = ZipReader.__new__(ZipReader)
+            self.zip.read(self.packed.data + self.packed_pos, size)
+        if self.state == HEADER:
+            if i >= self.zip.count:
+                return self.too_short("batch", "the archive ends too soon", i)
+            if self.multipart is not None and i >= len(self.out):
+                return self.too_short("metadata", "the records end too soon", len(self.out))
+            member = &self.zip.members[i]
+            self.tar.offset = member.data
+            self.verify(self.zip.data + member.name, member.name_size, member.size)
+            found = crc32(span(self.packed, self.packed.data + self.packed_pos + member.data, member.size, True))
+            if found != member.crc:
+                raise self.damage("zip", "a member's CRC", f"{member.crc:08x}", f"{found:08x}")
+            self.payload_at = self.packed_pos + member.data
+            self.state = PAYLOAD
+            if self.err_msg is not None and self.hold_misses:
+                self.state = PAUSED
+                self.settled = False
+                self.want = MISS
+                return 0
+            if self.in_doubt():
+                self.state = PAUSED
+                self.settled = False
+                self.want = DOUBT
+                return 0
+        elif self.state == PAUSED and not self.settled:
+            return 0
+        if self.form == COLUMNS:
+            self.room = 0
+            self.begin_payload()
+            self.reserve(self.size)
+            memcpy(self.dest, self.packed.data + self.payload_at + self.cut_at, <size_t> self.size)
+            self.bytes_copied += self.size
+            self.dest = NULL
+            self.cut_at = 0
+        if i + 1 == self.zip.count:     # what follows the last member is the directory
+            self.packed_pos = self.packed_end - self.held
+        self.state = HEADER
+        self.payload_bytes += self.size
+        if self.err_msg is not None:
+            self.count_miss()
+        return 1
+
+    cdef int inflate(self) except -1:
+        """Go on inflating into the buffer: 1, or 0: there is nothing to inflate."""
+        cdef Py_ssize_t n
+        if self.inflater is None:
+            return 0
+        self.make_room()
+        out = self.pull(min(self.buffer.capacity - self.end, INFLATE))
+        n = PyBytes_GET_SIZE(out)
+        memcpy(self.buffer.data + self.end, PyBytes_AS_STRING(out), <size_t> n)
+        self.end += n
+        return n > 0
+
+    cdef bytes pull(self, Py_ssize_t most):
+        """The next inflated bytes; none: more must be received, or the stream is done."""
+        cdef Py_ssize_t n
+        cdef bytes out = self.inflater.pull(most)
+        if not out:
+            n = self.packed_end - self.packed_pos - self.held
+            if n > 0:
+                self.inflater.push(PyBytes_FromStringAndSize(<const char *> self.packed.data + self.packed_pos, n))
+                self.packed_pos += n
+                out = self.inflater.pull(most)
+        return out
+
+    cdef int stream_ends(self) except -1:
+        """All entries are here: go on to the end mark of a compressed archive. 1, or 0."""
+        cdef bytes out
+        while not self.inflater.done:
+            out = self.pull(INFLATE)
+            self.behind += PyBytes_GET_SIZE(out)
+            if self.behind > TRAIL_LIMIT:
+                raise self.damage(self.mime[1:], "the archive", "its end behind the last entry", "more than 64 KiB")
+            if not out and not self.inflater.done:
+                return self.starved()
+        return 1
 
     cdef void count_miss(self) noexcept:
         if not self.misses:
@@ -660,6 +813,8 @@ cdef class Delivery:
             return False
         if self.multipart is not None:
             return self.slow_head
+        if self.packs:      # what is compressed has no place to compare: any silence will do
+            return self.doubtful > 0
         return self.tar.offset < self.doubtful
 
     cdef int starved(self) except -1:
@@ -689,7 +844,7 @@ cdef class Delivery:
         self.cause = cause
         self.was_inside = self.state == PAYLOAD
         self.want = ANSWER
-        self.drains = over == WINDOW or (over == SHORT and self.tar.done)
+        self.drains = over == WINDOW or (over == SHORT and self.tar.done and not self.packs)
         if not self.drains:
             self.drop_answer()
         return 0
@@ -702,12 +857,18 @@ cdef class Delivery:
         self.framing = None
         self.multipart = None
         self.tar = None
+        self.zip = None
+        self.inflater = None
+        self.behind = 0
         self.out = None
         self.held = 0
         self.ended = OPEN
         self.error = None
         self.slow_head = False
         self.pos = self.end
+        self.packed_pos = self.packed_end = 0
+        if self.mime == ".zip":         # items may refer to it
+            self.packed = None
         self.first = self.index
         return 0
 
@@ -724,7 +885,7 @@ cdef class Delivery:
         cdef Py_ssize_t here = self.limit() - self.pos
         self.filled = 0
         if self.form == ITEMS:
-            if self.size <= self.buffer.capacity - self.pos - self.held:
+            if self.size <= self.buffer.capacity - self.pos - self.held_here():
                 self.dest = NULL
             elif self.size <= OWN_BLOCK:
                 self.bytes_copied += min(here, self.size)
@@ -798,6 +959,21 @@ cdef class Delivery:
             self.pos = 0
         return 0
 
+    cdef int make_room_packed(self) except -1:
+        """Have room in `packed` behind `packed_end`. A ZIP is kept as a whole; of others, what was not inflated yet."""
+        if self.packed is None:
+            self.packed = take_block(GROWTH if self.mime == ".zip" else 2 * PACKED)
+        if self.mime == ".zip":
+            if self.packed.capacity - self.packed_end < PACKED:
+                self.packed.grow(min(2 * self.packed.capacity, self.packed.capacity + 16 * GROWTH))
+        elif self.packed_pos == self.packed_end:
+            self.packed_pos = self.packed_end = 0
+        elif self.packed.capacity - self.packed_end < PACKED:
+            memmove(self.packed.data, self.packed.data + self.packed_pos, <size_t> (self.packed_end - self.packed_pos))
+            self.packed_end -= self.packed_pos
+            self.packed_pos = 0
+        return 0
+
     cdef int new_arena(self) except -1:
         """Go on in a fresh arena. Its first bytes are those that were not handed out from the old one."""
         cdef Block arena = take_block(ARENA)
@@ -812,15 +988,16 @@ cdef class Delivery:
 
     # ---------------------------------------------------------------------------------------------------- verification
 
-    cdef int verify(self) except -1:
+    cdef int verify(self, const uint8_t *name, Py_ssize_t n, int64_t size) except -1:
         """Is the member at hand the entry at `index`? Sets `size`, and `err_msg` if the entry is missing."""
-        cdef const uint8_t *name = self.tar.name
-        cdef Py_ssize_t n = self.tar.name_size
         cdef int64_t length = self.entries.rows[self.index].length
-        cdef str reported = self.check_out() if self.multipart is not None else None
-        if self.tar.size > PY_SSIZE_T_MAX // 2:
-            raise self.damage("tar", "a member's size", "a possible one", self.tar.size)
-        self.size = <Py_ssize_t> self.tar.size
+        cdef str reported = self.check_out(size) if self.multipart is not None else None
+        if size > PY_SSIZE_T_MAX // 2:
+            raise self.damage("tar", "a member's size", "a possible one", size)
+        if size > self.max_entry:       # the TAR reader has its own eye on that
+            raise LimitError(0, f"{self.entries.describe(self.index)} of {size} bytes is over the limit for one entry",
+                             layer="zip", remedy="raise Policy(max_entry=...) or ask for ranges of it")
+        self.size = <Py_ssize_t> size
         self.err_msg = None
         if self.is_named(name, n, False):
             if reported is not None:
@@ -871,9 +1048,14 @@ cdef class Delivery:
 
     cdef int read_metadata(self) except -1:
         """Go on to the archive: 1, or 0 if more bytes are needed."""
+        cdef Py_ssize_t size
         if self.multipart is None:      # an answer without a body has no content type either
             return self.starved()
-        self.pos += self.multipart.take(self.buffer.data + self.pos, self.end - self.pos)
+        if self.packs:
+            size = self.packed_end - self.packed_pos
+            self.packed_pos += self.multipart.take(self.packed.data + self.packed_pos, size)
+        else:
+            self.pos += self.multipart.take(self.buffer.data + self.pos, self.end - self.pos)
         if not self.multipart.at_archive:
             return self.starved()
         beginning = self.multipart.metadata[:64]
@@ -896,7 +1078,7 @@ cdef class Delivery:
         self.state = HEADER
         return 1
 
-    cdef str check_out(self):
+    cdef str check_out(self, int64_t came):
         """Hold the server's record of the entry at hand against entry and member. Why it is missing, or None."""
         cdef Py_ssize_t i = self.index
         record = self.out[i - self.first]
@@ -907,8 +1089,8 @@ cdef class Delivery:
         archpath = self.entries.archpath(i)
         if got != name and (archpath is None or got not in (f"{name}/{archpath}", f"{name}{archpath}")):
             raise self.damage("metadata", "a record's objname", name, got)
-        if type(size) is not int or size != self.tar.size:
-            raise self.damage("metadata", "a record's size", f"{self.tar.size}, as the member's header says", size)
+        if type(size) is not int or size != came:
+            raise self.damage("metadata", "a record's size", f"{came}, as the member's header says", size)
         opaque = self.entries.opaque(i)
         if opaque is not None or back is not None:
             try:

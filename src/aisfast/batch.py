@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from urllib.parse import quote, urlencode
 
 from aisfast._delivery import Delivery, Form, Results
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from aisfast.client import Client
     from aisfast.columns import Columns
     from aisfast.object import Object
+    from aisfast.raw import RawAnswer
 
 FORMATS = (".tar", ".tgz", ".tar.gz", ".zip", ".tar.lz4")
 BUCKET_REQUIRED = "Bucket must be provided when objects are specified as raw names (str or list of str)"
@@ -92,7 +94,7 @@ class Batch:
         request_client: The `Client`.
         objects: A name, an `Object`, or a list of them, to begin with.
         bucket: Where names are looked up.
-        output_format: ".tar". The others come in a later release.
+        output_format: ".tar", ".tgz" or ".tar.gz", ".tar.lz4" (needs the extra `lz4`), ".zip".
         cont_on_err: `get()` only: a missing entry comes empty, with `err_msg`; else it is an error.
         only_obj_name: Name members without their bucket.
         streaming_get: Entries come as the server reads them; else when all are read, with metadata ("buffered").
@@ -208,6 +210,28 @@ class Batch:
         self.request.moss_in = []
         return self
 
+    @overload
+    def get(
+        self,
+        raw: Literal[False] = False,
+        decode_as_stream: bool = False,
+        clear_batch: bool = True,
+        *,
+        tar_buffer_size: int | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[tuple[MossOut, bytes]]: ...
+
+    @overload
+    def get(
+        self,
+        raw: Literal[True],
+        decode_as_stream: bool = False,
+        clear_batch: bool = True,
+        *,
+        tar_buffer_size: int | None = None,
+        policy: Policy | None = None,
+    ) -> RawAnswer: ...
+
     def get(
         self,
         raw: bool = False,
@@ -216,16 +240,18 @@ class Batch:
         *,
         tar_buffer_size: int | None = None,
         policy: Policy | None = None,
-    ) -> Iterator[tuple[MossOut, bytes]]:
+    ) -> Iterator[tuple[MossOut, bytes]] | RawAnswer:
         """Send the request; iterate over (info, payload) of every entry, in order.
 
         Args:
-            raw, decode_as_stream: Not in this release.
+            raw: Return the answer's body as it comes, to be read and closed. Nothing of it is verified, and nothing is
+                asked for again.
+            decode_as_stream: As the official SDK has it. Here every answer is decoded as it comes.
             clear_batch: Forget the entries once the request is accepted.
             tar_buffer_size: Checked as the official SDK does, and not used.
             policy: Options for this call, in place of the client's.
         Returns:
-            An iterator of pairs of `MossOut` and `bytes`.
+            An iterator of pairs of `MossOut` and `bytes`; with `raw` a `RawAnswer`.
         Raises:
             ValueError: No entries, or a wrong argument.
             AISError: The server refused. While iterating: `ErrObjNotFound`, `WireError`, `IncompleteBatchError`.
@@ -236,8 +262,11 @@ class Batch:
                 raise ValueError("tar_buffer_size must be a positive integer")
             if raw or self.request.output_format == ".zip":
                 raise ValueError("tar_buffer_size requires TAR extraction with raw=False")
-        if raw or decode_as_stream:
-            raise NotImplementedError("raw=True and decode_as_stream=True are not in this release: use stream()")
+        if raw:
+            answer = self._raw(policy)
+            if clear_batch:
+                self.clear()
+            return answer
         coer = self.request.cont_on_err
         call, delivery = self._call(Form.PAIRS, policy, strict=not coer, coer=coer)
         call.open()
@@ -315,40 +344,25 @@ class Batch:
     ) -> tuple[Call, Delivery]:
         self._check_not_empty()
         request = self.request
-        if (request.output_format or ".tar").lower() != ".tar":
-            raise NotImplementedError(f"output format {request.output_format!r} is not in this release: use '.tar'")
         client = self.request_client
         if policy is not None and not isinstance(policy, Policy):
             raise ValueError(f"policy={policy!r} must be a Policy")
         policy = policy or client.policy
         transport = client.transport
-        entries: Entries = request.freeze()  # type: ignore[attr-defined]
-        own = (None, None) if self.bucket is None else (self.bucket.name, _value(self.bucket.provider))
-        if (entries.bucket, entries.provider) != own:
-            entries = entries.copy()  # an earlier call may still hand out items of them
-            entries.bucket, entries.provider = own
-        namespace = None
-        if self.bucket is not None and self.bucket.namespace is not None:
-            namespace = self.bucket.namespace.get_path()
-        mime, onob, coloc = request.output_format, request.only_obj_name, request.colocation or 0
-        coer = coer or policy.get_missing
-
-        def body(some: Entries, streaming: bool) -> bytes:
-            text = some.body(mime, coer, onob, streaming, coloc)
-            if some.unspeakable >= 0:
-                raise ValueError(
-                    f"{some.describe(some.unspeakable)!r}: its text holds lone surrogates, so it is no UTF-8 text; "
-                    "nothing can have that name"
-                )
-            return text
+        entries, namespace = self._frozen()
+        coloc = request.colocation or 0
+        coer = bool(coer or policy.get_missing)
+        # of the request as it is now: a call that asks again later must ask the same
+        write = partial(_body, request.output_format, coer, request.only_obj_name, coloc)
 
         delivery = Delivery(
             entries,
             form,
             streaming=bool(request.streaming_get),
-            only_obj_name=bool(onob),
+            only_obj_name=bool(request.only_obj_name),
             missing_raises=strict,
             max_entry=policy.max_entry,
+            mime=(request.output_format or ".tar").lower(),
             into=into,
             expected=int(transport.view.entry_bytes * len(entries)),
         )
@@ -356,9 +370,9 @@ class Batch:
             delivery,
             policy,
             transport.view,
-            body=body,
+            body=write,
             streaming=bool(request.streaming_get),
-            coer=bool(coer),
+            coer=coer,
             rest=self._rest,
             rng=transport.rng,
         )
@@ -368,6 +382,41 @@ class Batch:
         if namespace is None and entries.name_buckets():
             aside = f"ml/moss?coloc={coloc}" if coloc else "ml/moss"
         return Call(transport, delivery, resume, path, aside, singles), delivery
+
+    def _raw(self, policy: Policy | None) -> RawAnswer:
+        """The answer to one request, through urllib3."""
+        from aisfast.raw import RawAnswer
+
+        request, session = self.request, self.request_client.session
+        entries, _ = self._frozen()
+        path = self._path(request.colocation or 0)
+        answer = session.request(
+            "GET",
+            path,
+            body=_body(
+                request.output_format,
+                request.cont_on_err,
+                request.only_obj_name,
+                request.colocation or 0,
+                entries,
+                bool(request.streaming_get),
+            ),
+            headers={"Content-Type": "application/json"},
+            stream=True,
+            read_timeout=session.settings.batch_read_timeout,
+        )
+        return RawAnswer(session, answer, f"{session.settings.endpoint}/v1/{path}")
+
+    def _frozen(self) -> tuple[Entries, str | None]:
+        """The entries, for a call to keep, and the namespace of the batch's own bucket."""
+        entries: Entries = self.request.freeze()  # type: ignore[attr-defined]
+        own = (None, None) if self.bucket is None else (self.bucket.name, _value(self.bucket.provider))
+        if (entries.bucket, entries.provider) != own:
+            entries = entries.copy()  # an earlier call may still hand out items of them
+            entries.bucket, entries.provider = own
+        if self.bucket is not None and self.bucket.namespace is not None:
+            return entries, self.bucket.namespace.get_path()
+        return entries, None
 
     def _path(self, coloc: int) -> str:
         path, params = "ml/moss", {}
@@ -414,6 +463,19 @@ class Stream(Results):
     if TYPE_CHECKING:
 
         def __next__(self) -> Item: ...
+
+
+def _body(
+    mime: str | None, coer: bool | None, onob: bool | None, coloc: int, entries: Entries, streaming: bool
+) -> bytes:
+    """The JSON of a request for these entries."""
+    text = entries.body(mime, coer, onob, streaming, coloc)
+    if entries.unspeakable >= 0:
+        raise ValueError(
+            f"{entries.describe(entries.unspeakable)!r}: its text holds lone surrogates, so it is no UTF-8 text; "
+            "nothing can have that name"
+        )
+    return text
 
 
 def _await_metadata(call: Call, delivery: Delivery) -> None:

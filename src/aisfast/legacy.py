@@ -76,7 +76,7 @@ class BatchRequest:
     """What to fetch and how. What `Batch.add` refuses is refused when the request is sent.
 
     Args:
-        output_format: ".tar". The others come in a later release.
+        output_format: ".tar", ".tgz" or ".tar.gz", ".tar.lz4", ".zip".
         continue_on_err: An entry that is missing does not end the batch.
         only_obj_name: Members of the answer are named without their bucket.
         streaming: The answer is one archive, sent as it is made; else multipart, with metadata.
@@ -264,11 +264,11 @@ class BatchLoader:
             raise ValueError(f"batch_request={batch_request!r} must be a BatchRequest")
         if batch_request is None or batch_request.is_empty():
             raise ValueError("Batch request must not be empty")
-        answer = self._batch(batch_request).get(raw=return_raw, decode_as_stream=decode_as_stream)
+        batch = self._batch(batch_request)
         if return_raw:
-            return answer  # type: ignore[return-value]  # then it is the body, as it comes
+            return batch.get(raw=True, decode_as_stream=decode_as_stream)  # type: ignore[return-value]  # the body
         streaming, named = batch_request.streaming, not batch_request.only_obj_name
-        return ((_item(info, streaming, named), data) for info, data in answer)
+        return ((_item(info, streaming, named), data) for info, data in batch.get(decode_as_stream=decode_as_stream))
 
     def _batch(self, request: BatchRequest) -> Batch:
         from aisfast.batch import Batch  # compiled modules: not at import

@@ -365,7 +365,7 @@ class Session:
             body.rewind()
         if body is not None:
             headers["Content-Length"] = str(len(body))
-            if first and len(body) > SMALL_BODY:
+            if first and len(body) > SMALL_BODY and call.method != "GET":
                 # A gateway redirects by the head alone and may close while we send. It is told the true
                 # length (a signed redirect covers it), and to close: the body will not come.
                 headers["Connection"] = "close"
