@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -28,6 +29,7 @@ import pytest
 from aisfast.emulator import Cluster, server_main, shards, tar
 from aisfast.emulator.errors import Failure
 from aisfast.emulator.httpd import Connection, Listeners
+from aisfast.emulator.zip import ZipWriter
 
 
 def talk(url: str, request: bytes) -> bytes:
@@ -78,6 +80,18 @@ def redirect(cluster: Cluster, body: bytes, path: str = "/v1/ml/moss/b") -> str:
 def batch(cluster: Cluster, body: bytes, path: str = "/v1/ml/moss/b") -> tuple[int, bytes, bytes]:
     where = urlsplit(redirect(cluster, body, path))
     return ask(where.geturl(), "GET", f"{where.path}?{where.query}", body)
+
+
+def chunk_sizes(cluster: Cluster, body: bytes) -> list[int]:
+    where = urlsplit(redirect(cluster, body))
+    head = [f"GET {where.path}?{where.query} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(body)}"]
+    raw = talk(where.geturl(), "\r\n".join(head).encode() + b"\r\n\r\n" + body).partition(b"\r\n\r\n")[2]
+    sizes = []
+    while raw:
+        line, _, raw = raw.partition(b"\r\n")
+        sizes.append(int(line, 16))
+        raw = raw[sizes[-1] + 2 :]
+    return sizes
 
 
 def members(data: bytes) -> list[tuple[str, bytes]]:
@@ -427,11 +441,87 @@ def test_gzip_output(ais_cluster, mime):
     assert members(body) == [("b/o", b"data" * 100), ("__404__/b/gone", b"")]
 
 
-@pytest.mark.parametrize("mime", [".zip", ".tar.lz4"])
-def test_output_that_is_not_written_yet(ais_cluster, mime):
+def test_gzip_stores_what_does_not_become_smaller(single):
+    """As Go does, and it shows: what is compressed comes in small chunks, what is stored in large ones."""
+    data = random.Random(1).randbytes(200_000)
+    single.put("b", "o", data)
+    assert 65535 - 2048 + 5 in chunk_sizes(single, moss("o", mime=".tgz"))
+    assert members(batch(single, moss("o", mime=".tgz"))[2]) == [("b/o", data)]
+    single.put("b", "zeros", bytes(9_000_000))
+    *chunks, last, end = chunk_sizes(single, moss("zeros", mime=".tgz"))
+    assert (set(chunks), last <= 2048, end) == ({2048}, True, 0)
+
+
+def test_lz4_output(single):
+    lz4 = pytest.importorskip("lz4.frame")
+    data = random.Random(1).randbytes(300_000) + bytes(500_000)
+    single.put("b", "o", data)
+    status, head, body = batch(single, moss("o", "gone", mime=".tar.lz4"))
+    assert (status, b"Content-Type: application/x-lz4" in head) == (200, True)
+    assert body[:7] == bytes.fromhex("04224d186050fb")
+    assert members(lz4.decompress(body)) == [("b/o", data), ("__404__/b/gone", b"")]
+    sizes, at = [], 7
+    while size := int.from_bytes(body[at : at + 4], "little"):
+        sizes.append(size)
+        at += 4 + (size & 0x7FFFFFFF)
+    assert (at + 4, len(sizes), sizes[0]) == (len(body), 4, 1 << 31 | 256 << 10)  # the first one is stored
+
+
+def test_lz4_output_without_the_package(ais_cluster, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lz4", None)
+    monkeypatch.setitem(sys.modules, "lz4.frame", None)
     ais_cluster.bucket("b")
-    answer = ask(ais_cluster.endpoint, "GET", "/v1/ml/moss/b", moss("o", mime=mime))
-    assert (answer[0], message(answer)) == (501, f"output format {mime}: this emulator writes .tar, .tgz, .tar.gz only")
+    answer = ask(ais_cluster.endpoint, "GET", "/v1/ml/moss/b", moss("o", mime=".tar.lz4"))
+    text = "writing .tar.lz4 needs the lz4 package (pip install 'aisfast[lz4]')"
+    assert (answer[0], message(answer)) == (501, text)
+
+
+def test_zip_output(single):
+    payloads = {"o": b"data", "empty": b"", "ü~": b"name", "large": bytes(100_000)}
+    for name, data in payloads.items():
+        single.put("b", name, data)
+    names = [*payloads, "o", "gone"]
+    status, head, body = batch(single, moss(*names, mime=".zip"))
+    assert (status, b"Content-Type: application/zip" in head) == (200, True)
+    with zipfile.ZipFile(io.BytesIO(body)) as pack:
+        infos = pack.infolist()
+        assert [info.filename for info in infos] == [f"b/{name}" for name in names[:-1]] + ["__404__/b/gone"]
+        assert [pack.read(info) for info in infos] == [payloads.get(name, b"") for name in names]
+        assert [info.comment.decode() for info in infos] == [info.filename for info in infos]
+        assert [info.flag_bits for info in infos] == [8, 8, 8 | 0x800, 8, 8, 8]
+    assert infos[0].date_time[0] > 2000
+
+
+def test_zip_chunks(single):
+    """A buffer of 4096 bytes stands before the answer's; sizes as a real target sent them."""
+    sizes = {"aaaa": 32768, "bbbb": 100_000, "cccc": 0, "dddd": 5000}
+    for name, size in sizes.items():
+        single.put("b", name, bytes(size))
+    seen = [4096, 28717, 4096, 28733, 32768, 32768, 4096, 3028, 0]
+    assert chunk_sizes(single, moss(*sizes, mime=".zip")) == seen
+
+
+def test_zip64():
+    """More members than the end record can count."""
+    out = io.BytesIO()
+    writer = ZipWriter(out)
+    for index in range(66_000):
+        writer.member(str(index), 0, 0, ())
+    writer.close()
+    with zipfile.ZipFile(out) as pack:
+        assert pack.namelist() == [str(index) for index in range(66_000)]
+
+
+def test_zip_name_that_is_too_long():
+    """The directory names a member without a local header, as Go's does."""
+    out = io.BytesIO()
+    writer = ZipWriter(out)
+    writer.member("a", 1, 0, [b"x"])
+    with pytest.raises(Failure, match=r"zip: FileHeader\.Name too long"):
+        writer.member("n" * 65_536, 0, 0, ())
+    writer.close()
+    assert out.getvalue().count(b"PK\3\4") == 1
+    assert int.from_bytes(out.getvalue()[-12:-10], "little") == 2
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 The objects are put together from the recordings themselves: what an entry's member holds there is what is stored here.
 Where a recorded cluster had three targets, each object is placed on the DT or on a peer as it was then.
 
-Left out (`_LEFT_OUT`): answers that a fault cut, for which the emulator has no switches yet; and one answer that is the
-after-effect of another request's damage. Answers in other output formats are not looked at: a compressor of one's own
-gives bytes of its own.
+The server's compressors are others than ours, and so are their bytes. Here recorded compressed data takes the place of
+ours, for exactly the plain bytes that the recorded cluster compressed: all else must be equal, chunks too.
+
+Left out (`_LEFT_OUT`): answers that the death of a node or a wait of many seconds ended at a byte that no rule tells,
+and one that is the after-effect of another request's damage.
 """
 
 from __future__ import annotations
@@ -17,19 +19,21 @@ import json
 import re
 import socket
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
 import captures
-from aisfast.emulator import Cluster
+from aisfast.emulator import Cluster, outputs
 from aisfast.emulator.batch import Jobs
 from aisfast.emulator.batch_request import BatchRequest
 
 try:
+    import lz4.block as lz4_block
     import lz4.frame as lz4_frame
 except ImportError:
     lz4_frame = None
@@ -40,10 +44,6 @@ PEER = 1
 _LEFT_OUT = {
     "3t-damaged-cut-remote-after": "a stream between targets that is down for a second",
     "3t-err-dt-dead": "a dead target",
-    "3t-fault-abort": "an aborted job",
-    "3t-fault-abort-before-target": "an aborted job",
-    "3t-fault-abort-buffered": "an aborted job",
-    "3t-fault-abort-strict": "an aborted job",
     "3t-fault-kill-dt": "a dead target",
     "3t-fault-kill-dt-buffered": "a dead target",
     "3t-fault-kill-peer": "a dead target",
@@ -52,7 +52,7 @@ _LEFT_OUT = {
     "3t-fault-slow-reader": "a reader that stops for 42 s",
 }
 
-NAMES = [name for name in captures.names() if captures.is_tar(name) and name not in _LEFT_OUT]
+NAMES = [name for name in captures.names() if name not in _LEFT_OUT]
 
 Key = tuple[str, str, str]  # bucket, object name, archpath
 
@@ -71,7 +71,7 @@ def dechunk(body: bytes) -> bytes:
 
 
 def archive_of(http: bytes) -> bytes:
-    """The TAR of an answer in either mode."""
+    """The archive of an answer in either mode."""
     head, _, body = http.partition(b"\r\n\r\n")
     if b"Transfer-Encoding: chunked" in head:
         body = dechunk(body)
@@ -82,24 +82,42 @@ def archive_of(http: bytes) -> bytes:
     return body
 
 
-def members_of(http: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Members of an answer, the last one short if the answer was cut in it."""
-    data = archive_of(http)
+class Member(NamedTuple):
+    size: int  # by its header
+    mtime: int
+    data: bytes
+
+
+def format_of(name: str) -> str:
+    return (captures.load(name)[1]["request"] or {}).get("mime") or ".tar"
+
+
+def members_of(name: str) -> Iterator[Member]:
+    """Members of a recorded answer, the last one short if the answer was cut in it."""
+    data, form = archive_of(captures.load(name)[0]), format_of(name)
+    if form == ".zip":
+        with zipfile.ZipFile(io.BytesIO(data)) as pack:
+            for info in pack.infolist():
+                yield Member(info.file_size, int.from_bytes(info.extra[5:9], "little"), pack.read(info))
+        return
+    if form in (".tgz", ".tar.gz"):
+        data = zlib.decompress(data, 31)
+    elif form == ".tar.lz4":
+        data = lz4_frame.decompress(data)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive, contextlib.suppress(tarfile.ReadError):
         for info in archive:
-            yield info, data[info.offset_data : info.offset_data + info.size]
+            yield Member(info.size, int(info.mtime), data[info.offset_data : info.offset_data + info.size])
 
 
 def ask_of(meta: dict[str, Any]) -> list[dict[str, Any]]:
     return (meta["request"] or {}).get("in") or []
 
 
-def recorded(name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], tarfile.TarInfo, bytes]]:
-    """Entry as asked, entry as described, member and its bytes."""
-    http, meta = captures.load(name)
-    if meta["status"] == 200:
-        for asked, entry, (info, data) in zip(ask_of(meta), meta["entries"], members_of(http), strict=False):
-            yield asked, entry, info, data
+def recorded(name: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], Member]]:
+    """Entry as asked, entry as described, member of the answer."""
+    meta = captures.load(name)[1]
+    if meta["status"] == 200 and (lz4_frame or format_of(name) != ".tar.lz4"):
+        yield from zip(ask_of(meta), meta["entries"], members_of(name), strict=False)
 
 
 def recover() -> dict[Key, bytes]:
@@ -107,14 +125,14 @@ def recover() -> dict[Key, bytes]:
     pieces: dict[Key, list[tuple[int, bytes]]] = {}
     sizes: dict[Key, int] = {}
     for name in NAMES:
-        for asked, entry, info, data in recorded(name):
+        for asked, entry, member in recorded(name):
             if entry.get("missing"):
                 continue
             key = entry["bucket"], asked["objname"], asked.get("archpath", "").lstrip("/")
             start = 0 if entry.get("got") else asked.get("start", 0)
             if entry.get("got") or asked.get("length", -1) == -1:
-                sizes[key] = start + info.size
-            pieces.setdefault(key, []).append((start, data))
+                sizes[key] = start + max(member.size, entry["size"] or 0)
+            pieces.setdefault(key, []).append((start, member.data))
     payloads = {}
     for key, parts in pieces.items():
         out = bytearray(sizes[key] if key in sizes else max(start + len(data) for start, data in parts) + 1)
@@ -136,8 +154,6 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 
 def shard_of(name: str, files: dict[str, bytes]) -> bytes:
     if name.endswith(".zip"):
-        import zipfile
-
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as archive:
             for member, data in files.items():
@@ -166,15 +182,15 @@ def damaged() -> dict[tuple[str, str], tuple[int, bytes] | None]:
     """Broken shards: size and bytes of the member in which they end (made up where no answer shows it); None: noise."""
     found: dict[tuple[str, str], tuple[int, bytes] | None] = {}
     for name in NAMES:
-        http, meta = captures.load(name)
+        meta = captures.load(name)[1]
         for index, entry in enumerate(meta["entries"]):
             if entry.get("why") != "broken":
                 continue
             key = entry["bucket"], entry["name"]
             found.setdefault(key, None if "noise" in entry["name"] else (4000, b"\x5a" * 1000))
             if meta.get("cut_member", {}).get("index") == index:
-                info, came = list(members_of(http))[index]
-                found[key] = info.size, came
+                member = list(members_of(name))[index]
+                found[key] = member.size, member.data
     return found
 
 
@@ -202,12 +218,12 @@ def test_payloads_are_the_recorded_ones(payloads):
     """What was put together is what the recordings say about contents, so that equal answers mean something."""
     seen = 0
     for name in NAMES:
-        for asked, entry, _, data in recorded(name):
+        for asked, entry, member in recorded(name):
             if (
                 entry.get("sha256")
                 and not entry.get("got")
                 and not asked.get("archpath")
-                and len(data) == entry["size"]
+                and len(member.data) == entry["size"]
             ):
                 stored = payloads[entry["bucket"], asked["objname"], False]
                 start = asked.get("start", 0)
@@ -287,16 +303,57 @@ def prepare(cluster: Cluster, name: str, payloads: Objects) -> None:
             cluster.put(*key, data)
         if "lives_on" in entry:
             cluster.place(entry["bucket"], entry["name"], DT if entry["lives_on"] == "DT" else PEER)
-    for asked, entry, info, _ in recorded(name):
+    for asked, entry, member in recorded(name):
         stored = cluster.bucket(entry["bucket"]).objects.get(asked["objname"])
-        if stored is not None and info.mtime:
-            stored.atime = int(info.mtime) * 1_000_000_000
+        if stored is not None and member.mtime:
+            stored.atime = member.mtime * 1_000_000_000
+
+
+def compress_as_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the recorded cluster compressed is from now on compressed to what it sent; nothing else can be."""
+    archive = archive_of(captures.load(name)[0])
+    if format_of(name) == ".tar.lz4":
+        blocks, at = {}, 7
+        while size := int.from_bytes(archive[at : at + 4], "little"):
+            block = archive[at + 4 : at + 4 + (size & 0x7FFFFFFF)]
+            plain = block if size >> 31 else lz4_block.decompress(block, uncompressed_size=1 << 18)
+            blocks[plain] = block
+            at += 4 + len(block)
+        monkeypatch.setattr(lz4_block, "compress", lambda data, store_size: blocks[data])
+    elif format_of(name) in (".tgz", ".tar.gz"):
+        monkeypatch.setattr(outputs.zlib, "compressobj", Recorded(archive))
+
+
+class Recorded:
+    """In place of zlib's compressor: gives the recorded stream if it was given what that inflates to."""
+
+    def __init__(self, archive: bytes):
+        self._stream = archive[10:-8]
+        self._plain = zlib.decompress(self._stream, -15)
+        self._given = b""
+
+    def __call__(self, *_: int) -> Recorded:
+        return self
+
+    def compress(self, data: bytes) -> bytes:
+        self._given += data
+        return b""
+
+    def flush(self, mode: int = zlib.Z_FINISH) -> bytes:
+        if mode != zlib.Z_FINISH:
+            return b""
+        assert self._given == self._plain
+        return self._stream
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_answers_as_recorded(name: str, payloads: Objects, request: pytest.FixtureRequest):
+def test_answers_as_recorded(
+    name: str, payloads: Objects, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
     http, meta = captures.load(name)
-    if lz4_frame is None and any(entry["name"].endswith(".tar.lz4") for entry in meta["entries"]):
+    if lz4_frame is None and any(
+        ".tar.lz4" in text for text in (format_of(name), *(e["name"] for e in meta["entries"]))
+    ):
         pytest.skip("needs lz4")
     cluster: Cluster = request.getfixturevalue("one_target" if meta["cluster"] == "1 target" else "three_targets")
     prepare(cluster, name, payloads)
@@ -312,6 +369,11 @@ def test_answers_as_recorded(name: str, payloads: Objects, request: pytest.Fixtu
     if "fault-cut-file" in name:  # the object promises more than there is
         stored = cluster.bucket("cap-a").objects["m/014.bin"]
         stored.content = stored.data[:5000]
+    if meta["status"] == 200:
+        compress_as_recorded(name, monkeypatch)
+    if "fault-abort" in name:
+        entry = None if name.endswith("before-target") else meta["delivered"]
+        cluster.faults.add("abort", entry=entry)
     answer = send(cluster.endpoint, method, meta["path"], body)
     if meta["answered_by"] == "target":
         where = urlsplit(location(answer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
 import json
@@ -9,6 +10,7 @@ import socket
 import tarfile
 import threading
 import time
+import zipfile
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -123,6 +125,12 @@ def batch(cluster: Cluster, body: bytes | None = None, bucket: str = "train", dt
 
 
 def members(data: bytes) -> list[tuple[str, bytes]]:
+    """What an archive of any format holds."""
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as pack:
+            return [(info.filename, pack.read(info)) for info in pack.infolist()]
+    if data.startswith(b"\x04\x22\x4d\x18"):
+        data = pytest.importorskip("lz4.frame").decompress(data)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         return [(info.name, archive.extractfile(info).read()) for info in archive]
 
@@ -235,7 +243,14 @@ def test_what_cannot_be_is_refused(cluster, why, plan):
 # -- the archive
 
 
-@pytest.mark.parametrize("mime", [".tar", ".tgz"])
+@pytest.fixture(params=[".tar", ".tgz", ".tar.lz4", ".zip"])
+def mime(request):
+    """Each output format that can be written here."""
+    if request.param == ".tar.lz4":
+        pytest.importorskip("lz4.frame")
+    return request.param
+
+
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_short(cluster, mime, count):
     cluster.faults.add("short", entry=count, times=2)
@@ -305,14 +320,96 @@ def test_clean_cut(cluster, clean, where, at):
 
 
 def test_clean_cut_in_a_compressed_archive(cluster, clean):
-    import gzip
-
     cluster.faults.add("cut", clean=True, entry=1, part="data")
     seen = batch(cluster, moss(mime=".tgz"))
     assert seen.whole
     assert gzip.decompress(seen.body) == clean[: start_of(1) + 512 + 2500]
+    lz4 = pytest.importorskip("lz4.frame")
+    cluster.faults.add("cut", clean=True, entry=1, part="data")
+    assert lz4.decompress(batch(cluster, moss(mime=".tar.lz4")).body) == clean[: start_of(1) + 512 + 2500]
+
+
+def test_cut_of_a_compressed_archive(cluster):
+    """What the compressor holds is lost, but for what went before."""
     cluster.faults.add("cut", entry=1, part="data")
-    assert not batch(cluster, moss(mime=".tgz")).whole
+    seen = batch(cluster, moss(mime=".tgz"))
+    assert (seen.whole, seen.body) == (False, b"\x1f\x8b\x08\0\0\0\0\0\x04\xff")
+    cluster.faults.add("cut", offset=100)
+    seen = batch(cluster, moss(mime=".tgz"))
+    assert (seen.whole, len(seen.body)) == (False, 100)
+
+
+def test_corrupt_compressed_stream(cluster):
+    whole = batch(cluster, moss(mime=".tgz")).body
+    cluster.faults.add("corrupt", offset=len(whole) - 6)
+    with pytest.raises(gzip.BadGzipFile, match="CRC"):
+        gzip.decompress(batch(cluster, moss(mime=".tgz")).body)
+    cluster.faults.add("corrupt", entry=1)  # the stream is right, the header in it is not
+    plain = gzip.decompress(batch(cluster, moss(mime=".tgz")).body)
+    assert plain[start_of(1) + 256] == 0xFF
+
+
+def zip_start(index: int) -> int:
+    """Offset of a member's local header in the ZIP of all objects; of the directory for the last index."""
+    return sum(30 + len(f"train/{name}") + 9 + size + 16 for name, size in zip(NAMES[:index], SIZES, strict=False))
+
+
+ZIP_PLACES = [
+    ({"entry": 1}, zip_start(1)),
+    ({"entry": 1, "part": "header"}, zip_start(1) + 30 + 5),
+    ({"entry": 4, "part": "data"}, zip_start(4) + 50 + 1500),
+    ({"entry": 3, "part": "padding"}, zip_start(4) - 8),
+    ({"part": "trailer"}, zip_start(6)),
+    ({"offset": 4321}, 4321),
+]
+
+
+@pytest.mark.parametrize(("where", "at"), ZIP_PLACES)
+def test_places_in_a_zip(cluster, where, at):
+    whole = batch(cluster, moss(mime=".zip")).body
+    assert members(whole) == MEMBERS
+    cluster.faults.add("cut", **where)
+    seen = batch(cluster, moss(mime=".zip"))
+    assert (seen.whole, seen.body) == (False, whole[:at])
+    cluster.faults.add("cut", clean=True, **where)
+    seen = batch(cluster, moss(mime=".zip"))
+    assert (seen.whole, seen.body) == (True, whole[:at])
+    if "offset" not in where:
+        cluster.faults.add("cut", **where)
+        assert parts(batch(cluster, moss(mime=".zip", strm=False)).body)[1] == whole[:at]
+    if where != {"entry": 1}:
+        cluster.faults.add("corrupt", **where)
+        body = batch(cluster, moss(mime=".zip")).body
+        assert [index for index, (a, b) in enumerate(zip(body, whole, strict=True)) if a != b] == [at]
+
+
+def test_end_of_a_zip(cluster):
+    cluster.faults.add("cut", part="end")
+    seen = batch(cluster, moss(mime=".zip"))
+    assert (seen.whole, members(seen.body)) == (False, MEMBERS)
+
+
+@pytest.mark.parametrize("strm", [True, False])
+def test_a_file_shorter_than_its_metadata(cluster, mime, strm):
+    """A TAR is cut there; a ZIP is valid, with a member that is too short."""
+    cluster.place("train", "1.bin", 0)
+    stored = cluster.bucket("train").objects["1.bin"]
+    stored.content = stored.data[:3000]
+    seen = batch(cluster, moss(mime=mime, strm=strm))
+    if mime == ".zip":
+        archive = seen.body if strm else parts(seen.body)[1]
+        assert members(archive) == [(name, data[:3000]) for name, data in MEMBERS]
+        assert strm or [item["size"] for item in parts(seen.body)[0]] == list(SIZES)  # the metadata does not know
+    elif strm:
+        assert (seen.status, seen.whole) == (200, True)
+        plain = seen.body
+        if mime == ".tgz":
+            plain = gzip.decompress(plain)
+        elif mime == ".tar.lz4":
+            plain = pytest.importorskip("lz4.frame").decompress(plain)
+        assert len(plain) == start_of(1) + 512 + 3000
+    else:
+        assert (seen.status, seen.error["message"]) == (400, "archive/tar: missed writing 2000 bytes")
 
 
 @pytest.mark.parametrize(
@@ -324,11 +421,11 @@ def test_clean_cut_in_a_compressed_archive(cluster, clean):
         ({"action": "duplicate", "entry": -1}, [0, 1, 2, 3, 4, 5, 5]),
     ],
 )
-def test_members_out_of_place(cluster, plan, order):
+def test_members_out_of_place(cluster, mime, plan, order):
     fault = cluster.faults.add(times=2, **plan)
-    seen = batch(cluster)
+    seen = batch(cluster, moss(mime=mime))
     assert (seen.whole, members(seen.body)) == (True, [MEMBERS[index] for index in order])
-    out, archive = parts(batch(cluster, moss(strm=False)).body)
+    out, archive = parts(batch(cluster, moss(mime=mime, strm=False)).body)
     assert members(archive) == [MEMBERS[index] for index in order]
     assert [item["size"] for item in out] == [SIZES[index] for index in sorted(set(order))]
     assert fault.hits == 2
@@ -348,11 +445,11 @@ def test_faults_that_meet(cluster, clean):
     assert seen.silence >= 0.045
 
 
-def test_wrong_name(cluster):
+def test_wrong_name(cluster, mime):
     cluster.faults.add("rename", entry=2, name="train/ärger.bin", times=2)
     expected = [("train/ärger.bin", data) if index == 2 else (name, data) for index, (name, data) in enumerate(MEMBERS)]
-    assert members(batch(cluster).body) == expected
-    out, archive = parts(batch(cluster, moss(strm=False)).body)
+    assert members(batch(cluster, moss(mime=mime)).body) == expected
+    out, archive = parts(batch(cluster, moss(mime=mime, strm=False)).body)
     assert members(archive) == expected
     assert len(out) == len(NAMES)
 

@@ -206,7 +206,7 @@ def store(bucket: Any, cluster: Cluster) -> list[tuple[dict[str, Any], bytes | N
 @pytest.mark.parametrize("onob", [False, True], ids=["with bucket", "names only"])
 @pytest.mark.parametrize("coloc", [0, 1])
 @pytest.mark.parametrize("mode", ["streaming", "buffered", "buffered as stream"])
-@pytest.mark.parametrize("output", [".tar", ".tgz"])
+@pytest.mark.parametrize("output", [".tar", ".tgz", ".tar.gz", ".zip"])
 def test_batch(client, bucket, cluster, mode, onob, coloc, output):
     from aistore.sdk.enums import Colocation
 
@@ -252,8 +252,6 @@ def test_batch_errors(client, bucket, cluster):
         client.batch(["o"], bucket=client.bucket("nope")).get()
     with pytest.raises(AISError, match=r"invalid object name \\\"a/\\\""):
         client.batch(["a/"], bucket=bucket).get()
-    with pytest.raises(AISError, match=r"writes \.tar, \.tgz, \.tar\.gz only"):
-        client.batch(["o"], bucket=bucket, output_format=".zip").get()
 
 
 @new

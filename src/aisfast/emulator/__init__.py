@@ -2,8 +2,8 @@
 
 One proxy and N targets listen on ports of their own and speak real HTTP: redirects, GetBatch in both modes, buckets,
 objects and lists as the official SDK uses them. The bytes of GetBatch answers are those of a real target, but for
-dates, ids and what a compressor chooses. What it does not have: jobs, ETL, cloud backends, output as .zip and .tar.lz4;
-object checksums are md5 where a real cluster has xxhash2. Nothing of the client's decoder or request writer is used.
+dates, ids and what a compressor chooses. What it does not have: jobs, ETL, cloud backends; object checksums are md5
+where a real cluster has xxhash2. Nothing of the client's decoder or request writer is used.
 
 It can also fail as a real cluster fails: see `aisfast.emulator.faults`, `Cluster.kill` and `Cluster.restore`.
 """

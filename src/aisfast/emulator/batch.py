@@ -19,8 +19,9 @@ from aisfast.emulator import shards, store
 from aisfast.emulator.batch_request import BatchRequest, Entry
 from aisfast.emulator.errors import Failure, NotFound, RangeNotSatisfiable, quote
 from aisfast.emulator.httpd import Answer, Request
+from aisfast.emulator.outputs import WRITERS, Writer
 from aisfast.emulator.refusals import failure
-from aisfast.emulator.tar import PIECE, WRITERS, TarWriter
+from aisfast.emulator.tar import PIECE
 
 if TYPE_CHECKING:
     from aisfast.emulator import Cluster
@@ -136,7 +137,7 @@ class Assembly:
         self._flush_at = 0.0
         self._before_wait: Callable[[], None] = lambda: None
         self._out: list[dict[str, Any]] | None = None
-        self._writer: TarWriter
+        self._writer: Writer
 
     def answer(self, http: Request, wid: str, output: str) -> None:
         """Assemble and answer, in either mode.
@@ -163,9 +164,8 @@ class Assembly:
             http.connection.renew_write_limit()
 
         self._before_wait = before_wait
-        self._writer = WRITERS[output](answer)
-        if self._script is not None:
-            self._writer = self._script.writer(self._writer)
+        writer = WRITERS[output](answer)
+        self._writer = writer if self._script is None else self._script.writer(writer)
         self._flush_at = time.monotonic() + flush_every
         try:
             for index, entry in self._entries():
@@ -196,9 +196,8 @@ class Assembly:
 
     def _buffer(self, http: Request, output: str) -> None:
         archive = _Buffer()
-        self._writer = WRITERS[output](archive)
-        if self._script is not None:
-            self._writer = self._script.writer(self._writer, archive.size)
+        writer = WRITERS[output](archive)
+        self._writer = writer if self._script is None else self._script.writer(writer, archive.size)
         self._out = []
         try:
             for index, entry in self._entries():
@@ -276,8 +275,7 @@ class Assembly:
             return
         start, length = entry.range_of(stored.size)
         data = stored.data if length == stored.size else memoryview(stored.data)[start : start + length]
-        mtime = (stored.atime + 500_000_000) // 1_000_000_000 if length == stored.size else 0
-        self._write(name, entry, length, mtime, data)
+        self._write(name, entry, length, stored.atime if length == stored.size else 0, data)
 
     def _write_member(
         self, name: str, entry: Entry, member: shards.Member, start: int, length: int, first: int = PIECE
@@ -286,12 +284,12 @@ class Assembly:
         data, fault = member.load()
         data = memoryview(data)[start : start + length]
         self._writer.member(name, length, 0, pieces(data, first))
-        if fault and (self._writer.broken or length == member.size):
+        if fault and (len(data) < length or length == member.size):
             raise Failure(400, fault)
         self._told(entry, length)
 
     def _write(self, name: str, entry: Entry, size: int, mtime: int, data: bytes | memoryview) -> None:
-        """A local object. A file that was cut on disk ends the answer inside it."""
+        """A local object. A file that was cut on disk ends the answer inside it, but for a ZIP, which goes on."""
         self._writer.member(name, size, mtime, pieces(data))
         if self._writer.broken:
             raise Failure(400, f"archive/tar: missed writing {self._writer.broken} bytes")
@@ -302,8 +300,6 @@ class Assembly:
             self._out.append(_out(entry, entry.name, entry.archpath, entry.bucket.provider, "", size))
 
     def _missing(self, name: str, entry: Entry, error: Failure) -> None:
-        if not name:
-            raise Failure(400, "archive/tar: cannot encode header: filename may not have trailing slash", "headerError")
         self._writer.member(MISSING + name, 0, 0, ())
         self._soft += 1
         if self._out is not None:

@@ -19,13 +19,18 @@ From the nth on, the fault happens `times` times (None: in every one that comes 
 - `entry=`, an index (negative: from the end) or an object name: before that entry.
 - `entry=` with `part="header"`, `"data"` or `"padding"`: in the middle of that part of its member. A member that has no
   such part does not meet the fault.
-- `part="trailer"`: before the archive's last 1024 bytes. `part="end"`: after the body, before the terminal chunk.
+- `part="trailer"`: before the archive's last 1024 bytes, in a ZIP before its directory. `part="end"`: after the body,
+  before the terminal chunk.
 - `offset=`: before that byte of the body; chunk framing does not count.
 
-What the server would still hold in its buffers is sent before the fault happens. In a compressed archive the parts are
-those of the TAR inside it, and what the compressor holds stays unsent. In a buffered answer an entry is reached when
-the archive is assembled: a stall there delays the head; what breaks the connection does so where the entry stands in
-the body.
+What the server would still hold in its buffers is sent before the fault happens. In a buffered answer an entry is
+reached when the archive is assembled: a stall there delays the head; what breaks the connection does so where the entry
+stands in the body.
+
+**Formats.** Every fault works in every output format. In a compressed archive the parts are those of the TAR inside it,
+the checksums around it are right, and what the compressor holds stays unsent (of a small archive all but its first
+bytes); an `offset` is one of the compressed stream, so that `corrupt` damages it. In a ZIP `"header"` is the middle of
+the local header's name, `"padding"` that of the descriptor behind the data, and a clean cut leaves no directory.
 
 | action | what happens |
 |---|---|

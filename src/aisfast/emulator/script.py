@@ -7,13 +7,14 @@ front of the sink of its writer, places in a body by one in front of the answer.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aisfast.emulator.httpd import Answer, ClientGone, Headers, Request
 from aisfast.emulator.refusals import failure
-from aisfast.emulator.tar import BLOCK, TarWriter, Write, header, padding
+from aisfast.emulator.tar import TarWriter, Write
+from aisfast.emulator.zip import ZipWriter
 
 if TYPE_CHECKING:
     from aisfast.emulator import Cluster
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from aisfast.emulator.batch_request import Entry
     from aisfast.emulator.errors import Failure
     from aisfast.emulator.faults import Call, Fault
+    from aisfast.emulator.outputs import Writer
     from aisfast.emulator.store import Bucket
 
 SMALL_BUFFER = 4096  # bytes asked of the kernel for a socket whose reader is to be found slow
@@ -130,7 +132,7 @@ class Script:
         """Whether this entry counts as missing, there or not."""
         return any(fault.action == "miss" and self._take(fault) for fault in self._entries.get(index, ()))
 
-    def writer(self, writer: TarWriter, archive_size: Callable[[], int] | None = None) -> TarWriter:
+    def writer(self, writer: TarWriter | ZipWriter, archive_size: Callable[[], int] | None = None) -> Writer:
         """Stands in for the archive's writer.
 
         Args:
@@ -139,28 +141,25 @@ class Script:
         self._archive_size = archive_size
 
         def gate(write: Write) -> Write:
-            self._gate = _Gate(write, self)
+            self._gate = _Gate(write, self, writer.flush)
             return self._gate.write
 
         writer.intercept(gate)
         return _Writer(writer, self)
 
-    def member(self, name: str, size: int, mtime: int) -> str:
-        """A member is about to be written: its name, and what is to happen inside it."""
+    def name_of(self, name: str) -> str:
+        """A member is about to be written: its name."""
         for fault in self._entries.get(self._written[-1], ()):
             if fault.action == "rename" and self._take(fault):
                 name = fault.options["name"]
-        head = len(header(name, size, mtime))
-        middles = {
-            "header": head - BLOCK // 2,
-            "data": head + size // 2 if size else None,
-            "padding": head + size + len(padding(size)) // 2 if size % BLOCK else None,
-        }
+        return name
+
+    def member(self, middles: Mapping[str, int | None]) -> None:
+        """What is to happen inside it, given the middles of its parts."""
         for fault in self._entries.get(self._written[-1], ()):
             middle = middles.get(fault.part or "")
             if middle is not None:
                 self._gate.place(self._gate.at + middle, fault)
-        return name
 
     def trailer(self) -> None:
         """The archive is about to end."""
@@ -215,6 +214,7 @@ class Script:
 
     def happen(self, fault: Fault, gate: _Gate) -> None:
         action = fault.action
+        gate.flush()
         breaks = action in ("reset", "drip", "garbage") or (action == "cut" and not fault.options["clean"])
         if breaks and self._answer is None:
             assert self._archive_size is not None
@@ -263,9 +263,10 @@ class Script:
 class _Gate:
     """A sink in front of another one, with places at which something happens before the byte there passes."""
 
-    def __init__(self, write: Callable[[bytes | memoryview], None], script: Script):
+    def __init__(self, write: Write, script: Script, flush: Callable[[], None] = lambda: None):
         self._write = write
         self._script = script
+        self.flush = flush  # has what is held back behind it handed on
         self._places: list[tuple[int, Fault]] = []
         self.at = 0
         self.closed = False  # nothing passes any more
@@ -296,17 +297,21 @@ class _Gate:
         self._write(data)
 
 
-class _Writer(TarWriter):
+class _Writer:
     """The writer of an archive in which something may happen."""
 
-    def __init__(self, inner: TarWriter, script: Script):
+    def __init__(self, inner: TarWriter | ZipWriter, script: Script):
         self._inner = inner
         self._script = script
-        self.broken = 0
+
+    @property
+    def broken(self) -> int:
+        return self._inner.broken
 
     def member(self, name: str, size: int, mtime: int, pieces: Iterable[bytes | memoryview]) -> None:
-        self._inner.member(self._script.member(name, size, mtime), size, mtime, pieces)
-        self.broken = self._inner.broken
+        name = self._script.name_of(name)
+        self._script.member(self._inner.parts(name, size, mtime))
+        self._inner.member(name, size, mtime, pieces)
 
     def close(self) -> None:
         self._script.trailer()

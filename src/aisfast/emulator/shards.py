@@ -12,9 +12,10 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from aisfast.emulator.errors import Failure, UnknownMime
-from aisfast.emulator.tar import BLOCK, PIECE, WRITERS
+from aisfast.emulator.tar import BLOCK, PIECE
 
 EXTENSIONS = (".tar", ".tgz", ".tar.gz", ".zip", ".tar.lz4")
 
@@ -99,12 +100,12 @@ def output_format(mime: str) -> str:
 
     Raises:
         UnknownMime: None of the five.
-        Failure: One that is not written here yet.
+        Failure: One that needs a package which is not there.
     """
     for ext in (".tar.gz", ".tar.lz4", *EXTENSIONS):
         if ext[1:] in mime:
-            if ext not in WRITERS:
-                raise Failure(501, f"output format {ext}: this emulator writes {', '.join(WRITERS)} only")
+            if ext == ".tar.lz4":
+                _lz4("writing .tar.lz4")
             return ext
     if mime:
         raise UnknownMime(mime)
@@ -245,14 +246,19 @@ def _inflate(stream: zlib._Decompress, data: bytes) -> tuple[bytes, str | None]:
         return bytes(out), str(error) if "incorrect data check" in str(error) else "flate: corrupt input"
 
 
-def _unlz4(data: bytes) -> tuple[bytes, str | None]:
+def _lz4(what: str) -> Any:
     try:
         import lz4.frame
     except ImportError:
-        raise Failure(501, "reading .tar.lz4 shards needs the lz4 package (pip install 'aisfast[lz4]')") from None
+        raise Failure(501, f"{what} needs the lz4 package (pip install 'aisfast[lz4]')") from None
+    return lz4.frame
+
+
+def _unlz4(data: bytes) -> tuple[bytes, str | None]:
+    frame = _lz4("reading .tar.lz4 shards")
     if not data:
         return b"", None
-    stream = lz4.frame.LZ4FrameDecompressor()
+    stream = frame.LZ4FrameDecompressor()
     out = bytearray()
     try:
         for at in range(0, len(data), PIECE):

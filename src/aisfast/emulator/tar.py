@@ -1,15 +1,12 @@
-"""TAR as Go's archive/tar writes it with an unknown format: USTAR where the header fits, else PAX, never GNU.
-
-The writers put an archive into a sink, which is anything with `write(bytes)`. Every output format is one class in
-`WRITERS`; a further one needs `member`, `close` and its entry there.
-"""
+"""TAR as Go's archive/tar writes it with an unknown format: USTAR where the header fits, else PAX, never GNU."""
 
 from __future__ import annotations
 
 import posixpath
-import zlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
+
+from aisfast.emulator.errors import Failure
 
 BLOCK = 512
 OCTAL_LIMIT = 1 << 33  # sizes and times from here on do not fit eleven octal digits
@@ -31,7 +28,12 @@ class Sink(Protocol):
 
 
 def header(name: str, size: int, mtime: int = 0) -> bytes:
-    """Everything that stands before a member's payload.
+    """Everything that stands before a member's payload."""
+    return b"".join(_header(name, size, mtime))
+
+
+def _header(name: str, size: int, mtime: int) -> tuple[bytes, ...]:
+    """The same in the pieces in which it is written.
 
     Args:
         name: Member name.
@@ -52,7 +54,7 @@ def header(name: str, size: int, mtime: int = 0) -> bytes:
     if not 0 <= mtime < OCTAL_LIMIT:
         records["mtime"] = b"%d" % mtime
     if not records:
-        return _block(short if prefix else raw, _MODE_UID_GID, size, mtime, b"0", _DEVICES, prefix)
+        return (_block(short if prefix else raw, _MODE_UID_GID, size, mtime, b"0", _DEVICES, prefix),)
     if prefix:
         records["path"] = raw
     return _pax(name, raw, records, size, mtime)
@@ -79,7 +81,7 @@ def _block(name: bytes, ids: bytes, size: int, mtime: int, flag: bytes, devices:
     return front + b"%06o\0 " % (sum(front) + sum(back) + 8 * 32) + back
 
 
-def _pax(name: str, raw: bytes, records: dict[str, bytes], size: int, mtime: int) -> bytes:
+def _pax(name: str, raw: bytes, records: dict[str, bytes], size: int, mtime: int) -> tuple[bytes, ...]:
     data = b"".join(_record(key.encode(), records[key]) for key in sorted(records))
     folder, _, base = name.rpartition("/")
     label = posixpath.normpath(posixpath.join(folder + "/" if _ else "", "PaxHeaders.0", base))
@@ -98,7 +100,7 @@ def _pax(name: str, raw: bytes, records: dict[str, bytes], size: int, mtime: int
         _DEVICES,
         b"",
     )
-    return extended + data + padding(len(data)) + own
+    return extended, data, padding(len(data)), own
 
 
 def _ascii(text: str) -> bytes:
@@ -127,10 +129,28 @@ class TarWriter:
         """Have all bytes of the TAR pass through another function first."""
         self._write = wrap(self._write)
 
+    def parts(self, name: str, size: int, mtime: int) -> dict[str, int | None]:
+        """Offsets in a member of the middles of its parts; None: it has no such part."""
+        head = len(header(name, size, _seconds(mtime)))
+        return {
+            "header": head - BLOCK // 2,
+            "data": head + size // 2 if size else None,
+            "padding": head + size + len(padding(size)) // 2 if size % BLOCK else None,
+        }
+
     def member(self, name: str, size: int, mtime: int, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write one member. Fewer payload bytes than `size` break the archive: nothing can follow."""
+        """Write one member. Fewer payload bytes than `size` break the archive: nothing can follow.
+
+        Args:
+            mtime: Nanoseconds since the epoch.
+        Raises:
+            Failure: It has a name that no file can have.
+        """
+        if name.endswith("/"):
+            raise Failure(400, "archive/tar: cannot encode header: filename may not have trailing slash", "headerError")
         write = self._write
-        write(header(name, size, mtime))
+        for part in _header(name, size, _seconds(mtime)):
+            write(part)
         came = 0
         for piece in pieces:
             write(piece)
@@ -139,46 +159,14 @@ class TarWriter:
         if self.broken == 0 and size % BLOCK:
             write(_ZEROS[: -size % BLOCK])
 
+    def flush(self) -> None:
+        """Hand on what is held back, as far as that leaves the bytes as they would be."""
+
     def close(self) -> None:
         if not self.broken:
             self._write(_ZEROS)
             self._write(_ZEROS)
 
 
-class _Gzip:
-    """Sink that compresses into another one. The bytes are valid but not Go's: its compressor is another."""
-
-    def __init__(self, sink: Sink):
-        self._sink = sink
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
-        self._crc = 0
-        self._size = 0
-        sink.write(b"\x1f\x8b\x08\0\0\0\0\0\x04\xff")
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._crc = zlib.crc32(data, self._crc)
-        self._size += len(data)
-        compressed = self._deflate.compress(data)
-        if compressed:
-            self._sink.write(compressed)
-
-    def close(self) -> None:
-        self._sink.write(self._deflate.flush())
-        self._sink.write(self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
-
-
-class TgzWriter(TarWriter):
-    """`.tgz` and `.tar.gz`."""
-
-    content_type = "application/gzip"
-
-    def __init__(self, sink: Sink):
-        self._gzip = _Gzip(sink)
-        super().__init__(self._gzip)
-
-    def close(self) -> None:
-        super().close()
-        self._gzip.close()
-
-
-WRITERS: dict[str, type[TarWriter]] = {".tar": TarWriter, ".tgz": TgzWriter, ".tar.gz": TgzWriter}
+def _seconds(nanoseconds: int) -> int:
+    return (nanoseconds + 500_000_000) // 1_000_000_000
