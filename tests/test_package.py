@@ -15,7 +15,7 @@ import pytest
 import aisfast
 
 ROOT = Path(__file__).parent.parent
-LIGHT = ["aisfast", "aisfast.errors", "aisfast.policy", "aisfast.version"]
+LIGHT = ["aisfast", "aisfast.accelerate", "aisfast.errors", "aisfast.policy", "aisfast.version"]
 
 
 def loaded_by(code: str) -> list[str]:

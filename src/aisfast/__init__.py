@@ -9,6 +9,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from aisfast.accelerate import accelerate  # at once: as a module of that name it would hide the function
 from aisfast.errors import (
     AISConnectionError,
     AISError,
@@ -19,6 +20,7 @@ from aisfast.errors import (
     ErrRangeNotSatisfiable,
     IncompleteBatchError,
     LimitError,
+    UnsupportedVersionError,
     WireError,
 )
 from aisfast.policy import Policy
@@ -49,8 +51,10 @@ __all__ = [
     "LimitError",
     "Object",
     "Policy",
+    "UnsupportedVersionError",
     "WireError",
     "__version__",
+    "accelerate",
 ]
 
 _HOMES = {

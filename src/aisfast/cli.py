@@ -83,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from aisfast.emulator import server_main
 
         return server_main(argv[1:])
+    if argv[:1] == ["run"]:
+        return _run(argv[1:])
     args = _parser().parse_args(argv)
     try:
         with _warnings_in_one_line():
@@ -194,6 +196,31 @@ def _demo(args: argparse.Namespace) -> int:
     return run(args.endpoint, most=args.files)
 
 
+RUN_HELP = """usage: aisfast run [--] COMMAND [ARGUMENT ...]
+
+Run a program with the batches of its official SDK (aistore 1.16 to 2.x) accelerated, what it starts included.
+COMMAND is a program, a Python script, or options for Python, such as -m MODULE. AISFAST_DISABLE=1 switches it off.
+"""
+
+
+def _run(command: list[str]) -> int:
+    from aisfast.run import NOT_EXECUTABLE, NOT_FOUND, run
+
+    if command in (["-h"], ["--help"]):
+        print(RUN_HELP, end="")
+        return 0
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        return _complain("run: nothing to run; see `aisfast run --help`", USAGE)
+    try:
+        return run(command)
+    except FileNotFoundError as error:
+        return _complain(str(error), NOT_FOUND)
+    except OSError as error:
+        return _complain(str(error), NOT_EXECUTABLE)
+
+
 # -------------------------------------------------------------------------------------------------------- command line
 
 
@@ -220,6 +247,8 @@ def _parser() -> _Parser:
     demo.add_argument("--files", type=int, help=argparse.SUPPRESS)  # fewer files: for tests
 
     commands.add_parser("emulator", add_help=False, help="run a cluster for development in one process")  # see main()
+
+    commands.add_parser("run", add_help=False, help="run a program with its official SDK accelerated")  # see main()
 
     ls = command("ls", _ls, "list buckets, or the objects of a bucket with their sizes in bytes")
     ls.add_argument("uri", nargs="?", metavar="ais://bucket[/prefix]", help="without a bucket: list buckets")

@@ -192,6 +192,10 @@ class IncompleteBatchError(AISError):
         return self._rest
 
 
+class UnsupportedVersionError(RuntimeError):
+    """The installed official SDK is not one that `accelerate()` knows; it was left as it is."""
+
+
 class InvalidBckProvider(ValueError):
     """The provider is unknown, or wrong for the operation."""
 

@@ -15,7 +15,7 @@ def why_not(what: str) -> str:
     """The text of the error."""
     return (
         f"{what} is not part of aisfast. Keep it by staying with the official SDK and speeding that up in "
-        "place with aisfast.accelerate(), which comes with a later release"
+        "place with aisfast.accelerate()"
     )
 
 
