@@ -273,17 +273,19 @@ def test_connection_is_of_use_again_once_its_trail_came():
             connection.send(WHOLE.raw[: WHOLE.end])
             assert go_on.wait(PATIENT)
             connection.send(WHOLE.raw[WHOLE.end :])
-            sent.set()
+            sent.release()
 
-    go_on, sent = threading.Event(), threading.Event()
+    go_on, sent = threading.Event(), threading.Semaphore(0)
     with Talking(talk) as server, client_of(server) as client:
         assert fetch(client) == RIGHT  # not held up
         assert fetch(client) == RIGHT
         assert server.connections == 2
         go_on.set()
-        assert sent.wait(PATIENT)
+        for _ in range(2):
+            assert sent.acquire(timeout=PATIENT)
         for _ in range(4):
             assert fetch(client) == RIGHT
+            assert sent.acquire(timeout=PATIENT)
         assert server.connections == 2
         assert client.stats.unclean_ends == 0
 
