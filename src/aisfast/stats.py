@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -51,6 +51,8 @@ class Stats:
 
     def add(self, other: Stats) -> None:
         """Count another call in."""
-        for field in fields(self):
-            mine, its = getattr(self, field.name), getattr(other, field.name)
-            setattr(self, field.name, max(mine, its) if field.name == "targets" else mine + its)
+        for name in self.__slots__:
+            its = getattr(other, name)
+            if its:
+                mine = getattr(self, name)
+                setattr(self, name, max(mine, its) if name == "targets" else mine + its)
