@@ -53,7 +53,7 @@ for line in sys.stdin:
 
 
 def build() -> None:
-    """Make the build without checks, if the sources are newer than the last one."""
+    """Make the build without checks."""
     shutil.rmtree(UNCHECKED, ignore_errors=True)
     shutil.copytree(ROOT / "src", UNCHECKED / "src", ignore=shutil.ignore_patterns("*.so", "*.c", "*.egg-info"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):

@@ -69,3 +69,20 @@ def test_refused(ais_cluster: Cluster) -> None:
         with pytest.raises(aisfast.errors.ErrBckNotFound):
             batch.get(raw=True)
         assert len(batch) == 1
+
+
+def test_the_calls_own_policy() -> None:
+    """Its redirect hosts hold, as for every other way to get a batch."""
+    made = wire.streaming(ENTRIES)
+    moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %b/v1/x\r\nContent-Length: 0\r\n\r\n"
+    with Scripted(lambda request: made.raw) as target, Scripted(lambda r: moved % target.url.encode()) as gateway:
+        for known in (None, ("127.0.0.1",)):
+            with aisfast.Client(gateway.url, policy=aisfast.Policy(redirect_hosts=known)) as client:
+                batch = client.batch(["a", "b"], bucket=client.bucket("b"))
+                here = aisfast.Policy(redirect_hosts=["127.0.0.1"])
+                with batch.get(raw=True, policy=here, clear_batch=False) as answer:
+                    assert answer.read() == made.body
+                with pytest.raises(aisfast.errors.AISConnectionError, match="no host of the cluster"):
+                    batch.get(raw=True, policy=aisfast.Policy(redirect_hosts=["elsewhere"]), clear_batch=False)
+                with pytest.raises(ValueError, match="must be a Policy"):
+                    batch.get(raw=True, policy="fast")

@@ -961,6 +961,8 @@ cdef class Delivery:
 
     cdef int make_room_packed(self) except -1:
         """Have room in `packed` behind `packed_end`. A ZIP is kept as a whole; of others, what was not inflated yet."""
+        if self.zip is not None:
+            raise AssertionError("the archive is whole, and must stay where it is")
         if self.packed is None:
             self.packed = take_block(GROWTH if self.mime == ".zip" else 2 * PACKED)
         if self.mime == ".zip":

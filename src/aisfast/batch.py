@@ -345,9 +345,7 @@ class Batch:
         self._check_not_empty()
         request = self.request
         client = self.request_client
-        if policy is not None and not isinstance(policy, Policy):
-            raise ValueError(f"policy={policy!r} must be a Policy")
-        policy = policy or client.policy
+        policy = self._policy(policy)
         transport = client.transport
         entries, namespace = self._frozen()
         coloc = request.colocation or 0
@@ -383,6 +381,11 @@ class Batch:
             aside = f"ml/moss?coloc={coloc}" if coloc else "ml/moss"
         return Call(transport, delivery, resume, path, aside, singles), delivery
 
+    def _policy(self, given: Policy | None) -> Policy:
+        if given is not None and not isinstance(given, Policy):
+            raise ValueError(f"policy={given!r} must be a Policy")
+        return given or self.request_client.policy
+
     def _raw(self, policy: Policy | None) -> RawAnswer:
         """The answer to one request, through urllib3."""
         from aisfast.raw import RawAnswer
@@ -404,6 +407,7 @@ class Batch:
             headers={"Content-Type": "application/json"},
             stream=True,
             read_timeout=session.settings.batch_read_timeout,
+            redirect_hosts=self._policy(policy).redirect_hosts,
         )
         return RawAnswer(session, answer, f"{session.settings.endpoint}/v1/{path}")
 

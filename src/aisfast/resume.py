@@ -238,10 +238,7 @@ class Resume:
     def end(self) -> None:
         """The call is over, well or not: say what a user may want to know."""
         delivery, stats = self.delivery, self.stats
-        whole = delivery.index == delivery.count
-        if whole and self._host:
-            self.view.worked(self._host)
-        if whole and (stats.resumes or stats.retries):
+        if delivery.index == delivery.count and (stats.resumes or stats.retries):
             log.warning(
                 "a batch of %d entries was mended: %d answers ended early, %d requests failed",
                 delivery.count,
@@ -444,7 +441,6 @@ class Resume:
         else:  # all its time was silence
             self._silence, self._kept_at = self._before
         if delivery.over == Over.WINDOW:
-            self.view.worked(self._host)
             self._came_whole(now)
             if not self._alone:  # as many as the budget will bear, if it is like this further on
                 self._window *= 2
@@ -475,6 +471,7 @@ class Resume:
 
     def _came_whole(self, now: float) -> None:
         """An answer has brought all that it was asked for."""
+        self.view.worked(self._host)
         self.view.took(now - self._asked_at)
         if self._troubled:
             self.view.recovered()

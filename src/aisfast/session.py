@@ -114,6 +114,7 @@ class _Call(NamedTuple):
     body: bytes | FileBody | None
     stream: bool
     read_timeout: float | None
+    redirect_hosts: tuple[str, ...] | None = None
 
 
 class Session:
@@ -223,6 +224,7 @@ class Session:
         read_timeout: float | None = None,
         endpoint: str | None = None,
         tries: int = TRIES,
+        redirect_hosts: tuple[str, ...] | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """One REST call.
 
@@ -239,6 +241,7 @@ class Session:
             read_timeout: Seconds between two reads; None: the settings'.
             endpoint: Another node than the settings' endpoint.
             tries: Of a call that may be tried again, at most.
+            redirect_hosts: As for `follow`.
         Returns:
             The answer, status below 400. Without `stream` its whole body is in `.data`.
         Raises:
@@ -252,7 +255,7 @@ class Session:
         if json is not None:
             body = jsonlib.dumps(json).encode()
             sent["Content-Type"] = "application/json"
-        call = _Call(method, url, sent, body, stream, read_timeout or self.settings.read_timeout)
+        call = _Call(method, url, sent, body, stream, read_timeout or self.settings.read_timeout, redirect_hosts)
         return self._tried(call, lambda: self._followed(call), tries)
 
     def get_json(self, path: str, parse: Callable[[Any], _T], **options: Any) -> _T:
@@ -344,7 +347,7 @@ class Session:
                 return self._answer(call, url, response)
             location = response.headers.get("Location")
             self._read(call, url, response, MAX_ERROR_BODY)
-            url = self.follow(url, location)
+            url = self.follow(url, location, call.redirect_hosts)
         raise AISConnectionError(
             0,
             f"{_shown(call.url)}: more than {MAX_REDIRECTS} redirects, the last to {origin_of(url)}",

@@ -137,7 +137,7 @@ class Singles:
         name, bucket, provider, archpath, *_, uname = self._entries.row(index)
         namespace: str | None = None
         if uname is not None:
-            provider, space, bucket = uname.split("/")[:3]
+            provider, space, bucket = (*uname.split("/"), "", "")[:3]  # as the caller wrote it
             namespace = None if space == "@#" else space
         elif bucket is None:
             bucket, provider, namespace = self._entries.bucket, self._entries.provider, self._namespace
