@@ -411,6 +411,7 @@ class Resume:
                 if self._absent == self.delivery.index:
                     self._back_off(now, BACKOFF)
                 self._absent = self.delivery.index
+                self._unsent.discard(self.delivery.index)
                 self._leave_answer()
                 self._ask_alone = True
             return
