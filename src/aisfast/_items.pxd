@@ -23,6 +23,7 @@ cdef class MossOut:
     cdef public object opaque
     cdef public object err_msg
     cdef public Py_ssize_t size
+    cdef public object _given   # names of the fields that were given; None: all
 
 
 cdef Item make_item(Entries entries, Py_ssize_t index, object owner, uint8_t *at, Py_ssize_t length, str err_msg)

@@ -5,12 +5,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
-from base64 import urlsafe_b64decode
-
 from aisfast._blocks cimport Span, fill_view
 from aisfast._request cimport Entries, Place
 
 from aisfast.errors import ErrObjNotFound
+from aisfast.models import Model, fill, spec_of
 
 
 @cython.final
@@ -151,17 +150,13 @@ def _item(row, index, payload, err_msg) -> Item:
     return item
 
 
-cdef tuple FIELDS = ("obj_name", "archpath", "bucket", "provider", "opaque", "err_msg", "size")
-cdef dict ALIASES = {"objname": "obj_name"}
-cdef dict WIRE_NAMES = {"obj_name": "objname"}
-cdef dict DEFAULTS = {"archpath": None, "opaque": None, "err_msg": None, "size": 0}
-
-
 @cython.freelist(64)
 cdef class MossOut:
     """What the server (or, streaming, the request) says of one delivered entry; the official SDK's record of that name.
 
     Fields that it does not know are ignored: a newer server may send more.
+
+    What it can do: see `aisfast.models.Model`.
 
     Attributes:
         obj_name, bucket, provider: As asked for.
@@ -172,57 +167,49 @@ cdef class MossOut:
     Source: AIStore api/apc/ml.go (MossOut).
     """
 
-    def __init__(self, **fields):
-        fields = {ALIASES.get(name, name): value for name, value in fields.items()}
-        for name in FIELDS:
-            if name in fields:
-                value = fields.pop(name)
-            elif name in DEFAULTS:
-                value = DEFAULTS[name]
-            else:
-                raise ValueError(f"MossOut: field {name!r} is required")
-            if name == "opaque" and isinstance(value, str):
-                try:
-                    value = urlsafe_b64decode(value.replace("+", "-").replace("/", "_")) if value else None
-                except ValueError:
-                    value = None
-            setattr(self, name, value)
+    _title = "MossOut"
+    _specs = (
+        spec_of("obj_name", "str", wire="objname"),
+        spec_of("archpath", "str | None", None),
+        spec_of("bucket", "str"),
+        spec_of("provider", "str"),
+        spec_of("opaque", "Echo", None),
+        spec_of("err_msg", "str | None", None),
+        spec_of("size", "int", 0),
+    )
 
-    def model_dump(self, *, by_alias=False, exclude_defaults=False, **_) -> dict:
-        """The fields as a dict; under their names on the wire if `by_alias`."""
-        dumped = {}
-        for name in FIELDS:
-            value = getattr(self, name)
-            if exclude_defaults and name in DEFAULTS and value == DEFAULTS[name]:
-                continue
-            dumped[WIRE_NAMES.get(name, name) if by_alias else name] = value
-        return dumped
+    def __init__(self, **fields):
+        fill(self, (), fields)
+
+    model_validate = classmethod(Model.model_validate.__func__)
+    model_validate_json = classmethod(Model.model_validate_json.__func__)
+    model_dump = Model.model_dump
+    model_dump_json = Model.model_dump_json
+    model_copy = Model.model_copy
+    json = Model.json
 
     def dict(self, *_args, **_kwargs) -> dict:
         """The fields under their names on the wire, defaults left out."""
         return self.model_dump(by_alias=True, exclude_defaults=True)
 
-    @classmethod
-    def model_validate(cls, value) -> MossOut:
-        """A MossOut from a dict (names on the wire or ours), or one as it is."""
-        return value if isinstance(value, cls) else cls(**value)
-
     def __eq__(self, other):
-        if not isinstance(other, MossOut):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in FIELDS)
+        return Model.__eq__(self, other)
 
     __hash__ = None
 
+    def __iter__(self):
+        return Model.__iter__(self)
+
     def __reduce__(self):
-        return _moss_out, (type(self), self.model_dump())
+        return Model.__reduce__(self)
 
     def __repr__(self):
-        return "MossOut(" + ", ".join(f"{name}={getattr(self, name)!r}" for name in FIELDS) + ")"
+        return Model.__repr__(self)
 
+    def __str__(self):
+        return Model.__str__(self)
 
-def _moss_out(cls, fields) -> MossOut:
-    return cls(**fields)
+    _shown = Model._shown
 
 
 cdef MossOut make_moss_out(Entries entries, Py_ssize_t index, bint streaming, Py_ssize_t size, object err_msg):

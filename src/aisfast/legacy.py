@@ -10,12 +10,14 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aisfast.models import Fields, Namespace
+from aisfast.models import Echo, Fields, Model, Namespace, model, restored
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from aisfast._items import MossOut
     from aisfast.batch import Batch
     from aisfast.bucket import Bucket
@@ -25,23 +27,31 @@ if TYPE_CHECKING:
 _UNAME = re.compile(r"([^/]+)/@([^#/]*)#([^/]*)/([^/]+)/?")  # provider/@uuid#name/bucket/
 
 
-class _Record:
-    """A dataclass whose fields are given by their own names or by their names on the wire."""
+class _Record(Model):
+    """A model with the methods of the official ones of then."""
 
-    _wire: ClassVar[Mapping[str, str]] = {"obj_name": "objname", "bck": "bucket"}
+    __slots__ = ()
+
+    def json(self, **options: Any) -> str:
+        """The fields as JSON text. Options: see `model_dump`."""
+        return json.dumps(self.model_dump(mode="json", **options))
+
+    def copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As `model_copy`."""
+        return self.model_copy(update=update, deep=deep)
 
     @classmethod
-    def from_wire(cls, given: Mapping[str, Any]) -> Any:
-        """A record of the fields in a mapping; what it does not know is left out."""
-        values = {}
-        for its in fields(cls):  # type: ignore[arg-type]
-            for name in (its.name, cls._wire.get(its.name, its.name)):
-                if name in given:
-                    values[its.name] = given[name]
-        return cls(**values)
+    def parse_obj(cls, obj: Any) -> Self:
+        """As `model_validate`."""
+        return cls.model_validate(obj)
+
+    @classmethod
+    def parse_raw(cls, b: str | bytes) -> Self:
+        """As `model_validate_json`."""
+        return cls.model_validate_json(b)
 
 
-@dataclass
+@model
 class BatchObjectRequest(_Record):
     """One entry of a request.
 
@@ -54,6 +64,8 @@ class BatchObjectRequest(_Record):
         start, length: Byte range; length -1 is to the end.
     """
 
+    _wire: ClassVar[Mapping[str, str]] = {"obj_name": "objname", "bck": "bucket"}
+
     obj_name: str
     bck: str = ""
     provider: str = ""
@@ -65,11 +77,7 @@ class BatchObjectRequest(_Record):
 
     def dict(self, *_args: Any, **_kwargs: Any) -> Fields:
         """What is sent: the fields under their names on the wire, without those that have their default."""
-        return {
-            self._wire.get(its.name, its.name): getattr(self, its.name)
-            for its in fields(self)
-            if getattr(self, its.name) != its.default
-        }
+        return self.model_dump(by_alias=True, exclude_defaults=True)
 
 
 class BatchRequest:
@@ -169,11 +177,11 @@ class BatchRequest:
             given.get("onob", False),
             given.get("strm", True),
         )
-        request.obj_requests = [BatchObjectRequest.from_wire(entry) for entry in given.get("in", [])]
+        request.obj_requests = [BatchObjectRequest.model_validate(entry) for entry in given.get("in", [])]
         return request
 
 
-@dataclass
+@model
 class BatchResponseItem(_Record):
     """What came of one entry.
 
@@ -191,25 +199,15 @@ class BatchResponseItem(_Record):
     bucket: str = ""
     provider: str = ""
     archpath: str = ""
-    opaque: bytes | None = None
+    opaque: Echo = None
     err_msg: str | None = None
     size: int = 0
     is_missing: bool = False
 
-    def __post_init__(self) -> None:
-        if isinstance(self.opaque, str):
-            try:
-                self.opaque = (
-                    base64.urlsafe_b64decode(self.opaque.replace("+", "-").replace("/", "_")) or None
-                )
-            except ValueError:
-                self.opaque = None
-
     @classmethod
     def from_batch_request(cls, batch_request: BatchRequest, req_index: int) -> BatchResponseItem:
         """What the request alone says of the entry at that index."""
-        item: BatchResponseItem = cls.from_wire(batch_request.obj_requests[req_index].dict())
-        return item
+        return cls.model_validate(batch_request.obj_requests[req_index].dict())
 
     @staticmethod
     def from_request_or_response(
@@ -225,8 +223,8 @@ class BatchResponseItem(_Record):
         return filename == f"__404__/{self.bucket}/{self.obj_name}"
 
 
-@dataclass
-class BatchResponse:
+@model
+class BatchResponse(_Record):
     """The metadata of an answer in buffered mode."""
 
     responses: list[BatchResponseItem] = field(default_factory=list)
@@ -236,9 +234,7 @@ class BatchResponse:
     def from_json(cls, json_str: str) -> BatchResponse:
         """The metadata from its JSON text."""
         given = json.loads(json_str)
-        return cls(
-            [BatchResponseItem.from_wire(item) for item in given.get("out") or ()], given.get("uuid", "")
-        )
+        return cls(responses=given.get("out") or [], uuid=given.get("uuid", ""))
 
 
 class BatchLoader:
@@ -293,7 +289,7 @@ class BatchLoader:
     def _entry(self, i: int, given: Any) -> tuple[BatchObjectRequest, Bucket | None, bytes | None]:
         """An element of `obj_requests`, the bucket if it names one, and its opaque."""
         try:
-            entry: BatchObjectRequest = BatchObjectRequest.from_wire(given.dict())
+            entry = BatchObjectRequest.model_validate(given.dict())
             opaque = base64.b64decode(entry.opaque, validate=True) if entry.opaque else None
             return entry, self._bucket_of(entry), opaque
         except (AttributeError, TypeError, ValueError) as error:
@@ -313,7 +309,7 @@ class BatchLoader:
 
 
 def _item(info: MossOut, streaming: bool, named: bool) -> BatchResponseItem:
-    return BatchResponseItem(
+    values = (
         info.obj_name,
         info.bucket,
         info.provider,
@@ -321,5 +317,6 @@ def _item(info: MossOut, streaming: bool, named: bool) -> BatchResponseItem:
         info.opaque,
         info.err_msg,
         0 if streaming else info.size,
-        is_missing=info.err_msg is not None and named and not info.archpath,
+        info.err_msg is not None and named and not info.archpath,
     )
+    return restored(BatchResponseItem, values, None)

@@ -1,61 +1,436 @@
 """What goes over the wire and what comes back, as plain classes with the official fields and names.
 
-The GetBatch models take a field by its own name or by its name on the wire and ignore what they do not know,
-as the official ones do.
+The official ones are pydantic models. These do what programs ask of those, and leave the rest out: a field is given by
+its own name or by its name on the wire, unknown ones are ignored, values are checked when a model is made and not when
+a field is assigned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+import copy
+import importlib
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from aisfast.enums import ArchiveMode
 from aisfast.unsupported import unsupported
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from aisfast._items import MossOut
     from aisfast.object import Object, ObjectProps
 
 Fields: TypeAlias = dict[str, Any]
+_T = TypeVar("_T")
 
-# ----------------------------------------------------------------------------------------- GetBatch
+# ----------------------------------------------------------------------------------- what a model is
 
 
-class _Model:
-    """A dataclass that turns into a dictionary the way the official models do."""
+class Spec(NamedTuple):
+    """One field of a model."""
 
-    __slots__ = ()
+    name: str
+    plain: frozenset[type]  # types of values that need no check
+    other: str  # its name on the wire, "" if that is its name
+    what: str  # what a value must be, for errors
+    check: Callable[[Any], Any]  # the value as that; TypeError or ValueError if it is none
+    default: Any  # REQUIRED if there is none
+    fresh: bool  # each model gets a default of its own
+
+    @property
+    def wire(self) -> str:
+        """Its name on the wire."""
+        return self.other or self.name
+
+    def value(self) -> Any:
+        """The default."""
+        return [] if self.fresh else self.default
+
+
+REQUIRED = object()
+
+
+class FrozenError(FrozenInstanceError, ValueError):
+    """A field of a frozen model was assigned: an AttributeError and, as of the official models, a ValueError."""
+
+
+class Model:
+    """What all models can do. `model` makes one of a class with annotated fields."""
+
+    __slots__ = ("_given",)  # names of the fields that were given; None: all
+
+    _given: frozenset[str] | None
     _wire: ClassVar[Mapping[str, str]] = {}  # name of a field -> its name on the wire, where they differ
+    _specs: ClassVar[tuple[Spec, ...]] = ()
+    _title: ClassVar[str] = ""
+
+    def __init__(self, /, *args: Any, **given: Any) -> None:
+        fill(self, args, given)
+
+    # ------------------------------------------------------------------------------------- out of it
 
     def model_dump(
-        self, *, by_alias: bool = False, exclude_defaults: bool = False, exclude_none: bool = False
+        self,
+        *,
+        mode: str = "python",
+        include: Any = None,
+        exclude: Any = None,
+        by_alias: bool | None = None,
+        exclude_unset: bool = False,
+        exclude_defaults: bool = False,
+        exclude_none: bool = False,
     ) -> Fields:
         """The fields as a dictionary, in their order.
 
         Args:
+            mode: "python", or "json": bytes as text.
+            include, exclude: Names of fields, or a mapping of such names to what is wanted of, or left out of, the
+                models below them (of a list by index or "__all__"; True: all of it).
             by_alias: Under their names on the wire.
+            exclude_unset: Without those that were not given.
             exclude_defaults: Without those that have their default.
             exclude_none: Without those that are None.
+        Raises:
+            ValueError: Mode "json", and bytes are no text.
         """
-        options = {"by_alias": by_alias, "exclude_defaults": exclude_defaults, "exclude_none": exclude_none}
-        dump: Fields = {}
-        for its in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, its.name)
-            default = [] if its.default_factory is list else its.default
-            if (exclude_none and value is None) or (exclude_defaults and value == default):
-                continue
-            if isinstance(value, list):
-                value = [item.model_dump(**options) for item in value]
-            elif isinstance(value, _Model):
-                value = value.model_dump(**options)
-            dump[self._wire.get(its.name, its.name) if by_alias else its.name] = value
-        return dump
+        how = _How(mode == "json", bool(by_alias), exclude_unset, exclude_defaults, exclude_none)
+        dumped: Fields = _dumped(self, how, include, exclude)
+        return dumped
+
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
+        """The same as JSON text. Options: see `model_dump`."""
+        return json.dumps(
+            self.model_dump(mode="json", **options),
+            indent=indent,
+            separators=(",", ":") if indent is None else None,
+            ensure_ascii=False,
+        )
+
+    def dict(self, **options: Any) -> Fields:
+        """As `model_dump`."""
+        return self.model_dump(**options)
+
+    def json(self, **options: Any) -> str:
+        """As `model_dump_json`."""
+        return self.model_dump_json(**options)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy; lists are shared unless it is deep.
+
+        Args:
+            update: Values for fields of the copy, not checked.
+        """
+        values = {spec.name: getattr(self, spec.name) for spec in self._specs}
+        values = (copy.deepcopy(values) if deep else values) | dict(update or {})
+        unknown = values.keys() - {spec.name for spec in self._specs}
+        if unknown:
+            raise ValueError(f"{self._title}: there is no field {min(unknown)!r}")
+        given = self._given if self._given is None or not update else self._given | update.keys()
+        return restored(type(self), tuple(values.values()), given)
+
+    # ---------------------------------------------------------------------------------------- into it
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Self:
+        """A model from a mapping of its fields, under either name; a model as it is.
+
+        Raises:
+            ValueError: A field is missing or not what it must be, or `obj` is neither.
+        """
+        if isinstance(obj, cls):
+            return obj
+        made = cls.__new__(cls)
+        fill(made, (), _mapping(obj, cls._title))
+        return made
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray) -> Self:
+        """A model from JSON text.
+
+        Raises:
+            ValueError: It is no JSON; or see `model_validate`.
+        """
+        try:
+            obj = json.loads(json_data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{cls._title}: not JSON: {error}") from None
+        return cls.model_validate(obj)
+
+    # --------------------------------------------------------------------------------- as any object
+
+    def __eq__(self, other: object) -> bool:
+        if getattr(type(other), "_specs", None) is not self._specs:
+            return NotImplemented
+        return all(getattr(self, spec.name) == getattr(other, spec.name) for spec in self._specs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return ((spec.name, getattr(self, spec.name)) for spec in self._specs)
+
+    def __repr__(self) -> str:
+        return f"{self._title}({self._shown(', ')})"
+
+    def __str__(self) -> str:
+        return self._shown(" ")
+
+    def _shown(self, between: str) -> str:
+        return between.join(f"{spec.name}={getattr(self, spec.name)!r}" for spec in self._specs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restored, (type(self), tuple(getattr(self, spec.name) for spec in self._specs), self._given)
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class MossIn(_Model):
-    """One entry of a batch: what is asked for.
+def model(cls: type[_T]) -> type[_T]:
+    """Make a model of a class: slots for its annotated fields, and what `Model` asks of it."""
+    made = dataclass(slots=True, init=False, repr=False, eq=False)(cls)
+    made._title = made.__name__  # type: ignore[attr-defined]
+    wire = made._wire  # type: ignore[attr-defined]
+    made._specs = tuple(  # type: ignore[attr-defined]
+        spec_of(
+            its.name,
+            str(its.type),
+            REQUIRED if its.default is MISSING and its.default_factory is MISSING else its.default,
+            wire.get(its.name, ""),
+        )
+        for its in fields(made)  # type: ignore[arg-type]
+    )
+    return made
+
+
+def spec_of(name: str, annotation: str, default: Any = REQUIRED, wire: str = "") -> Spec:
+    """A field by what stands in a class: its name, annotation and default (`MISSING`: a new list)."""
+    plain, what, check = _KINDS[annotation]
+    return Spec(name, frozenset(plain), wire, what, check, default, default is MISSING)
+
+
+def fill(self: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
+    """Set the fields of a new model.
+
+    Raises:
+        ValueError: A field is missing, or not what it must be.
+        TypeError: There are more positional arguments than fields, or one twice.
+    """
+    specs: tuple[Spec, ...] = self._specs
+    if args:
+        names = [spec.name for spec in specs]
+        if len(args) > len(names) or not given.keys().isdisjoint(names[: len(args)]):
+            raise TypeError(f"{self._title}: takes its {len(names)} fields, each once")
+        given = {**given, **dict(zip(names, args, strict=False))}
+    put = object.__setattr__  # a frozen model's own refuses
+    name = ""
+    try:
+        for spec in specs:
+            name = spec[0]
+            if name in given:
+                value = given[name]
+                if type(value) in spec[1] and spec[2] not in given:  # most values are what they must be already
+                    put(self, name, value)
+                    continue
+            put(self, name, _value(self._title, spec, given))
+    except OverflowError:
+        raise ValueError(f"{self._title}: {name} is larger than any there is") from None
+    put(self, "_given", _given(self, tuple(given)))
+
+
+def _value(title: str, spec: Spec, given: Mapping[str, Any]) -> Any:
+    for name in (spec.wire, spec.name):
+        if name in given:
+            value = given[name]
+            break
+    else:
+        if spec.default is REQUIRED:
+            raise ValueError(f"{title}: {_called(spec)} is missing")
+        return spec.value()
+    try:
+        return value if type(value) in spec.plain else spec.check(value)
+    except (TypeError, ValueError) as error:
+        why = f": {error}" if type(value) in (dict, list) else ""
+        raise ValueError(f"{title}: {_called(spec)}={value!r:.80} must be {spec.what}{why}") from None
+
+
+def restored(cls: type[_T], values: tuple[Any, ...], given: frozenset[str] | None) -> _T:
+    """A model of values that were checked before."""
+    made = cls.__new__(cls)
+    for spec, value in zip(cls._specs, values, strict=True):  # type: ignore[attr-defined]
+        object.__setattr__(made, spec.name, value)
+    object.__setattr__(made, "_given", given)
+    return made
+
+
+def _called(spec: Spec) -> str:
+    return f"{spec.name} ({spec.other})" if spec.other else spec.name
+
+
+def _given(self: Any, names: tuple[str, ...]) -> frozenset[str]:
+    """The fields that stand under those names: one set for all models of which the same were given."""
+    key = self._title, names
+    found = _givens.get(key)
+    if found is None:
+        found = frozenset(spec.name for spec in self._specs if spec.name in names or spec.other in names)
+        if len(_givens) < MANY:
+            found = _givens.setdefault(key, found)
+    return found
+
+
+MANY = 1024  # ways of giving fields that are remembered
+_givens: dict[tuple[str, tuple[str, ...]], frozenset[str]] = {}
+
+
+class _How(NamedTuple):
+    json: bool
+    wire: bool
+    unset: bool
+    defaults: bool
+    none: bool
+
+
+def _dumped(value: Any, how: _How, include: Any, exclude: Any) -> Any:
+    if isinstance(value, list):
+        return [_dumped(value[i], how, *below) for i in range(len(value)) if (below := _below(i, include, exclude))]
+    if isinstance(value, dict):
+        return {key: _dumped(value[key], how, *below) for key in value if (below := _below(key, include, exclude))}
+    if isinstance(value, bytes) and how.json:
+        return value.decode()
+    specs = getattr(type(value), "_specs", None)
+    if specs is None:
+        return value
+    dump = {}
+    for spec in specs:
+        below = _below(spec.name, include, exclude)
+        if below is None or (how.unset and value._given is not None and spec.name not in value._given):
+            continue
+        its = getattr(value, spec.name)
+        if (how.none and its is None) or (how.defaults and its == spec.value()):
+            continue
+        dump[spec.wire if how.wire else spec.name] = _dumped(its, how, *below)
+    return dump
+
+
+def _below(key: Any, include: Any, exclude: Any) -> tuple[Any, Any] | None:
+    """What to include and exclude of the value under that key; None: leave it out."""
+    wanted = True if include is None else _rule(include, key)
+    unwanted = False if exclude is None else _rule(exclude, key)
+    if wanted is False or unwanted is True:
+        return None
+    return (None if wanted is True else wanted), (None if unwanted is False else unwanted)
+
+
+def _rule(rules: Any, key: Any) -> Any:
+    if isinstance(rules, Mapping):
+        rule = rules.get(key, rules.get("__all__", False))
+        return True if rule is ... else rule
+    return key in rules or "__all__" in rules
+
+
+# ------------------------------------------------------------------------------------------- checks
+
+
+def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes | bytearray):
+        return value.decode()
+    raise TypeError
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, int | str | bytes):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise TypeError
+
+
+_TRUE, _FALSE = ("t", "true", "y", "yes", "on", "1"), ("f", "false", "n", "no", "off", "0")
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        text = _text(value).lower()
+        value = 1 if text in _TRUE else 0 if text in _FALSE else None
+    if not isinstance(value, int | float) or value not in (0, 1):
+        raise TypeError
+    return bool(value)
+
+
+_MODELS, _ITEMS, _LEGACY = "aisfast.models", "aisfast._items", "aisfast.legacy"
+
+
+def _of(home: str, name: str) -> Any:
+    return getattr(importlib.import_module(home), name).model_validate  # when needed: they need one another
+
+
+def _one(home: str, name: str, value: Any) -> Any:
+    return _of(home, name)(value)
+
+
+def _list_of(home: str, name: str, value: Any) -> list[Any]:
+    if value is None and home == _ITEMS:
+        return []  # how a server says that there are none
+    if not isinstance(value, list | tuple):
+        raise TypeError("expected a list")
+    validate = _of(home, name)
+    return [validate(one) for one in value]
+
+
+def _map_of(home: str, name: str, value: Any) -> dict[str, Any]:
+    validate = _of(home, name)
+    return {_text(key): validate(one) for key, one in _mapping(value, "mapping").items()}
+
+
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what}: expected a mapping of fields, found {type(value).__name__}")
+    return value
+
+
+def echo(value: Any) -> bytes | None:
+    """An entry's `opaque` in an answer: bytes, or base64 text of either alphabet; what is neither is None."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        return urlsafe_b64decode(value.replace("+", "-").replace("/", "_"))
+    except ValueError:
+        return None
+
+
+Echo: TypeAlias = bytes | None
+
+_NONE = type(None)
+_KINDS: dict[str, tuple[tuple[type, ...], str, Callable[[Any], Any]]] = {  # annotation -> plain, what, check
+    "str": ((str,), "text", _text),
+    "str | None": ((str, _NONE), "text or None", _text),
+    "int": ((int,), "an integer", _number),
+    "int | None": ((int, _NONE), "an integer or None", _number),
+    "bool": ((bool,), "true or false", _truth),
+    "bool | None": ((bool, _NONE), "true, false or None", _truth),
+    "Echo": ((bytes, _NONE), "base64 text, bytes or None", echo),
+    "list[MossIn]": ((), "a list of entries", partial(_list_of, _MODELS, "MossIn")),
+    "list[MossOut]": ((), "a list of answers", partial(_list_of, _ITEMS, "MossOut")),
+    "list[BatchResponseItem]": ((), "a list of answers", partial(_list_of, _LEGACY, "BatchResponseItem")),
+    "Namespace | None": ((_NONE,), "a Namespace or None", partial(_one, _MODELS, "Namespace")),
+    "NetInfo | None": ((_NONE,), "a NetInfo or None", partial(_one, _MODELS, "NetInfo")),
+    "Snode": ((), "a Snode", partial(_one, _MODELS, "Snode")),
+    "dict[str, Snode]": ((), "a mapping of nodes", partial(_map_of, _MODELS, "Snode")),
+}
+
+# ----------------------------------------------------------------------------------------- GetBatch
+
+
+@model
+class MossIn(Model):
+    """One entry of a batch: what is asked for. Frozen.
 
     Attributes:
         obj_name: Name of the object; on the wire `objname`.
@@ -66,7 +441,7 @@ class MossIn(_Model):
         archpath: The file inside the object, which is an archive.
         start, length: Byte range; length -1 is to the end.
     Raises:
-        ValueError: There is no `obj_name`, or it is no string.
+        ValueError: There is no `obj_name`, or a value is not what it must be.
     """
 
     _wire: ClassVar[Mapping[str, str]] = {"obj_name": "objname", "bck": "bucket"}
@@ -80,46 +455,22 @@ class MossIn(_Model):
     start: int | None = None
     length: int | None = None
 
-    def __init__(
-        self,
-        *,
-        obj_name: str | None = None,
-        objname: str | None = None,
-        bck: str | None = None,
-        bucket: str | None = None,
-        provider: str | None = None,
-        uname: str | None = None,
-        opaque: str | bytes | None = None,
-        archpath: str | None = None,
-        start: int | None = None,
-        length: int | None = None,
-        **_unknown: Any,
-    ) -> None:
-        name = objname if obj_name is None else obj_name
-        if not isinstance(name, str):
-            raise ValueError(f"MossIn: obj_name={name!r} must be the name of an object")
-        put = object.__setattr__
-        put(self, "obj_name", name)
-        put(self, "bck", bucket if bck is None else bck)
-        put(self, "provider", provider)
-        put(self, "uname", uname)
-        put(self, "opaque", opaque.decode() if isinstance(opaque, bytes) else opaque)
-        put(self, "archpath", archpath)
-        put(self, "start", start)
-        put(self, "length", length)
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenError(f"MossIn is frozen: {name!r} cannot be set; make another, or use model_copy(update=...)")
 
-    @classmethod
-    def model_validate(cls, value: MossIn | Mapping[str, Any]) -> MossIn:
-        """An entry from a mapping of its fields, under either name."""
-        return value if isinstance(value, cls) else cls(**_mapping(value, "MossIn"))
+    def __delattr__(self, name: str) -> None:
+        raise FrozenError(f"MossIn is frozen: {name!r} cannot be deleted")
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
 
     def dict(self, *_args: Any, **_kwargs: Any) -> Fields:
         """What is sent: the fields under their names on the wire, without those that have their default."""
         return self.model_dump(by_alias=True, exclude_defaults=True)
 
 
-@dataclass(slots=True, init=False)
-class MossReq(_Model):
+@model
+class MossReq(Model):
     """A GetBatch request.
 
     Attributes:
@@ -147,16 +498,6 @@ class MossReq(_Model):
     streaming_get: bool | None = None
     colocation: int | None = None
 
-    def __init__(self, **given: Any) -> None:
-        for name, wire in self._wire.items():
-            setattr(self, name, given.get(name, given.get(wire)))
-        self.moss_in = [MossIn.model_validate(entry) for entry in self.moss_in or ()]
-
-    @classmethod
-    def model_validate(cls, value: MossReq | Mapping[str, Any]) -> MossReq:
-        """A request from a mapping of its fields, under either name."""
-        return value if isinstance(value, cls) else cls(**_mapping(value, "MossReq"))
-
     def add(self, moss_in: MossIn) -> MossReq:
         """Append an entry. Returns the request, for chaining."""
         self.moss_in.append(moss_in)
@@ -172,8 +513,8 @@ class MossReq(_Model):
         return self.model_dump(by_alias=True, exclude_defaults=True)
 
 
-@dataclass(slots=True, init=False)
-class MossResp(_Model):
+@model
+class MossResp(Model):
     """What the server says about a batch in buffered mode.
 
     Attributes:
@@ -184,25 +525,12 @@ class MossResp(_Model):
     out: list[MossOut] = field(default_factory=list)
     uuid: str = ""
 
-    def __init__(
-        self, *, out: Iterable[MossOut | Mapping[str, Any]] | None = None, uuid: str = "", **_unknown: Any
-    ) -> None:
-        from aisfast._items import MossOut  # compiled: not at import
-
-        self.out = [MossOut.model_validate(entry) for entry in out or ()]
-        self.uuid = uuid
-
-    @classmethod
-    def model_validate(cls, value: MossResp | Mapping[str, Any]) -> MossResp:
-        """An answer's metadata from a mapping of its fields."""
-        return value if isinstance(value, cls) else cls(**_mapping(value, "MossResp"))
-
 
 # ------------------------------------------------------------------------------------------ buckets
 
 
-@dataclass(slots=True)
-class Namespace(_Model):
+@model
+class Namespace(Model):
     """Where bucket names are unique: the cluster of that uuid, and a name within it."""
 
     uuid: str = ""
@@ -213,12 +541,12 @@ class Namespace(_Model):
         return f"@{self.uuid}#{self.name}"
 
 
-@dataclass(slots=True)
-class BucketModel(_Model):
+@model
+class BucketModel(Model):
     """A bucket as the cluster lists it."""
 
     name: str
-    provider: str = ""
+    provider: str
     namespace: Namespace | None = None
 
     @classmethod
@@ -243,49 +571,58 @@ class BucketModel(_Model):
 
 @dataclass(slots=True)
 class BucketEntry:
-    """One object, or one member of an archive, in a listing.
+    """One object, or one member of an archive, in a listing. Its fields are named as on the wire.
 
     Attributes:
-        name: Of the object; of a member: `shard/path`.
-        size: Bytes; 0 if not asked for.
-        checksum, atime, version, location: Text as the server gives it, "" if not asked for.
-        copies: Number of copies.
-        flags: Bits: see `is_cached` and `is_ok`; bit 7 marks members, bit 9 their archive.
+        n, name: Of the object; of a member: `shard/path`.
+        s, size: Bytes; 0 if not asked for.
+        cs, checksum; a, atime; v, version; t, location: Text as the server gives it, "" if not asked for.
+        c, copies: Number of copies.
+        f, flags: Bits: see `is_cached` and `is_ok`; bit 7 marks members, bit 9 their archive.
         object: The `Object`, ready to be read.
     """
 
-    name: str
-    size: int = 0
-    checksum: str = ""
-    atime: str = ""
-    version: str = ""
-    location: str = ""
-    copies: int = 0
-    flags: int = 0
+    n: str
+    cs: str = ""
+    a: str = ""
+    v: str = ""
+    t: str = ""
+    s: int = 0
+    c: int = 0
+    f: int = 0
     object: Object | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_wire(cls, value: Any) -> BucketEntry:
-        """The entry of one element of a listing in JSON, where sizes are text."""
+        """The entry of one element of a listing in JSON, where names are long and sizes are text."""
         given = _mapping(value, "list entry")
         return cls(
             given["name"],
-            int(given.get("size") or 0),
             given.get("checksum", ""),
             given.get("atime", ""),
             given.get("version", ""),
             given.get("location", ""),
+            int(given.get("size") or 0),
             int(given.get("copies") or 0),
             int(given.get("flags") or 0),
         )
 
+    name = property(attrgetter("n"), doc="See `BucketEntry`.")
+    checksum = property(attrgetter("cs"), doc="See `BucketEntry`.")
+    atime = property(attrgetter("a"), doc="See `BucketEntry`.")
+    version = property(attrgetter("v"), doc="See `BucketEntry`.")
+    location = property(attrgetter("t"), doc="See `BucketEntry`.")
+    size = property(attrgetter("s"), doc="See `BucketEntry`.")
+    copies = property(attrgetter("c"), doc="See `BucketEntry`.")
+    flags = property(attrgetter("f"), doc="See `BucketEntry`.")
+
     def is_cached(self) -> bool:
         """Whether the cluster itself holds the object."""
-        return bool(self.flags & 1 << 6)
+        return bool(self.f & 1 << 6)
 
     def is_ok(self) -> bool:
         """Whether the object is where it belongs, and whole."""
-        return not self.flags & 0b11111
+        return not self.f & 0b11111
 
     def generate_object_props(self) -> ObjectProps:
         """The entry as an object's properties."""
@@ -293,43 +630,52 @@ class BucketEntry:
 
         return ObjectProps(
             {
-                "ais-name": self.name,
-                "ais-checksum-value": self.checksum,
-                "ais-atime": self.atime,
-                "ais-version": self.version,
-                "ais-location": self.location,
-                "content-length": str(self.size),
-                "ais-mirror-copies": str(self.copies),
+                "ais-name": self.n,
+                "ais-checksum-value": self.cs,
+                "ais-atime": self.a,
+                "ais-version": self.v,
+                "ais-location": self.t,
+                "content-length": str(self.s),
+                "ais-mirror-copies": str(self.c),
             }
         )
 
 
 @dataclass(slots=True)
 class BucketList:
-    """One page of a listing.
+    """One page of a listing. Its fields are named as on the wire.
 
     Attributes:
-        uuid: Of the listing; given back with the token.
-        continuation_token: What to ask for the next page with; "" on the last one.
-        entries: The objects.
-        flags: Of the listing.
+        UUID, uuid: Of the listing; given back with the token.
+        ContinuationToken, continuation_token: What to ask for the next page with; "" on the last one.
+        Flags, flags: Of the listing.
+        Entries, entries: The objects; None is none.
     """
 
-    uuid: str = ""
-    continuation_token: str = ""
-    entries: list[BucketEntry] = field(default_factory=list)
-    flags: int = 0
+    UUID: str
+    ContinuationToken: str
+    Flags: int
+    Entries: list[BucketEntry] | None = None
 
     @classmethod
     def from_wire(cls, value: Any) -> BucketList:
-        """The page of an answer in JSON, where no entries may be null."""
+        """The page of an answer in JSON, where names are others and no entries may be null."""
         given = _mapping(value, "list")
         return cls(
             given.get("uuid", ""),
             given.get("continuation_token", ""),
-            [BucketEntry.from_wire(entry) for entry in given.get("entries") or ()],
             int(given.get("flags") or 0),
+            [BucketEntry.from_wire(entry) for entry in given.get("entries") or ()],
         )
+
+    uuid = property(attrgetter("UUID"), doc="See `BucketList`.")
+    continuation_token = property(attrgetter("ContinuationToken"), doc="See `BucketList`.")
+    flags = property(attrgetter("Flags"), doc="See `BucketList`.")
+
+    @property
+    def entries(self) -> list[BucketEntry]:
+        """The objects."""
+        return [] if self.Entries is None else self.Entries
 
 
 @dataclass
@@ -354,8 +700,8 @@ class ArchiveConfig:
 # ------------------------------------------------------------------------------------------ cluster
 
 
-@dataclass(slots=True)
-class NetInfo(_Model):
+@model
+class NetInfo(Model):
     """The address of a node in one network."""
 
     node_hostname: str = ""
@@ -363,8 +709,8 @@ class NetInfo(_Model):
     direct_url: str = ""
 
 
-@dataclass(slots=True)
-class Snode(_Model):
+@model
+class Snode(Model):
     """A node of the cluster.
 
     Attributes:
@@ -411,8 +757,8 @@ class Snode(_Model):
         return bool(self.flags & 0b1100)
 
 
-@dataclass(slots=True)
-class Smap:
+@model
+class Smap(Model):
     """The cluster map.
 
     Attributes:
@@ -445,8 +791,3 @@ class Smap:
 
     get_target_for_object = unsupported("Smap.get_target_for_object")
 
-
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{what}: expected a mapping of fields, found {type(value).__name__}")
-    return value
