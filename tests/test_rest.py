@@ -27,6 +27,7 @@ from aisfast.errors import (
 from aisfast.models import ArchiveConfig, Namespace
 from aisfast.object import ObjectAttributes
 from aisfast.policy import Policy
+from aisfast.retry import RetryConfig
 from scripted import Last, Request, Scripted, answer
 
 NAMES = [f"dir {i % 3}/ü#?%{i:02}" for i in range(25)]
@@ -464,14 +465,15 @@ def test_arguments_that_are_none() -> None:
 def test_settings_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIS_ENDPOINT", "http://from-environment:1234/")
     assert Client().settings.endpoint == "http://from-environment:1234"
-    client = Client("h:80", True, None, None, 5, "kept", "token", 7, policy=Policy(redirect_hosts=["T1"]))
+    kept = RetryConfig.default()
+    client = Client("h:80", True, None, None, 5, kept, "token", 7, policy=Policy(redirect_hosts=["T1"]))
     assert client.settings.endpoint == "http://h:80"
     assert (client.settings.skip_verify, client.settings.read_timeout, client.settings.max_pool) == (
         True,
         5,
         7,
     )
-    assert (client.retry_config, client.session.token) == ("kept", "token")
+    assert (client.retry_config, client.session.token) == (kept, "token")
     assert client.session.redirect_hosts == ("t1",)
     assert "token" not in repr(client)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -26,7 +27,24 @@ POLL = 0.05  # seconds before a summary's job is asked again; half as much more 
 POLL_MOST = 2.0
 
 
-class Bucket:
+class AISSource(ABC):
+    """Where objects come from: what a dataset asks of a bucket, and of anything that stands in for one."""
+
+    @property
+    @abstractmethod
+    def client(self) -> Client:
+        """Through which the objects are reached."""
+
+    @abstractmethod
+    def list_all_objects_iter(self, prefix: str = "", props: str = "name,size") -> Iterable[Object]:
+        """The objects whose names begin with `prefix`, with those properties."""
+
+    @abstractmethod
+    def list_urls(self, prefix: str = "", etl: Any = None) -> Iterable[str]:
+        """The URLs of the objects whose names begin with `prefix`."""
+
+
+class Bucket(AISSource):
     """A bucket; no request is made before a method is called.
 
     Args:
@@ -67,6 +85,10 @@ class Bucket:
     def client(self) -> Client:
         """Through which the bucket is reached."""
         return self._client
+
+    @client.setter
+    def client(self, client: Client) -> None:
+        self._client = client
 
     @property
     def provider(self) -> Provider:
@@ -115,6 +137,15 @@ class Bucket:
             InvalidBckProvider: Only ais buckets can be destroyed.
         """
         self._make_or_destroy("DELETE", "destroy-bck", *((ErrBckNotFound,) if missing_ok else ()))
+
+    def verify_cloud_bucket(self) -> None:
+        """Refuse an ais bucket.
+
+        Raises:
+            InvalidBckProvider: It is one.
+        """
+        if not self.provider.is_remote():
+            raise InvalidBckProvider(self.provider)
 
     def _make_or_destroy(self, method: str, action: str, *accepted: type[AISError]) -> None:
         if self.provider.is_remote():
@@ -385,6 +416,7 @@ class Bucket:
     create_inventory = unsupported("Bucket.create_inventory")
     destroy_inventory = unsupported("Bucket.destroy_inventory")
     evict = unsupported("Bucket.evict")
+    inspect = unsupported("Bucket.inspect")
     objects = unsupported("Bucket.objects")
     rename = unsupported("Bucket.rename")
     show_inventory = unsupported("Bucket.show_inventory")

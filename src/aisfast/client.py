@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aisfast.bucket import Bucket
@@ -11,6 +12,7 @@ from aisfast.errors import InvalidURLException
 from aisfast.models import Namespace
 from aisfast.object import Object
 from aisfast.policy import Policy
+from aisfast.retry import RetryConfig, tries_once
 from aisfast.session import Session
 from aisfast.settings import Settings, resolve
 from aisfast.unsupported import unsupported
@@ -33,7 +35,7 @@ class Client:
         client_cert: Path of a certificate with its key, or the two paths (`AIS_CRT`, `AIS_CRT_KEY`).
         timeout: Seconds for connecting and for each read, or the pair; 0: no limit; None:
             `AIS_CONNECT_TIMEOUT` and `AIS_READ_TIMEOUT`, else 3 and 20 (90 for a batch).
-        retry_config: Accepted and kept, of no effect: what is tried again is ours to decide (`Policy`).
+        retry_config: A `RetryConfig`, ours or the official one: whether anything is tried again (see there).
         token: Bearer token (`AIS_AUTHN_TOKEN`, or the file `AIS_AUTHN_TOKEN_FILE`).
         max_pool_size: Idle connections kept per host (`AIS_MAX_CONN_POOL`).
         policy: Options of all batches; a call's own replace them.
@@ -55,8 +57,11 @@ class Client:
         policy: Policy | None = None,
     ) -> None:
         settings = resolve(endpoint, skip_verify, ca_cert, client_cert, timeout, token, max_pool_size)
-        self.retry_config = retry_config
-        self._set_up(settings, policy or Policy())
+        if retry_config is not None and not hasattr(retry_config, "http_retry"):
+            raise ValueError(f"retry_config={retry_config!r} must be a RetryConfig")
+        self._retry_config = retry_config
+        once = tries_once(retry_config)
+        self._set_up(replace(settings, tries=1) if once else settings, policy or Policy(resume=not once))
 
     def _set_up(self, settings: Settings, policy: Policy, view: ClusterView | None = None) -> None:
         self.settings = settings
@@ -67,11 +72,16 @@ class Client:
 
     def __getstate__(self) -> tuple[Settings, Policy, ClusterView | None, Any]:
         view = self._transport.view if self._transport else self._view
-        return self.settings, self.policy, view, self.retry_config
+        return self.settings, self.policy, view, self._retry_config
 
     def __setstate__(self, state: tuple[Settings, Policy, ClusterView | None, Any]) -> None:
-        settings, policy, view, self.retry_config = state
+        settings, policy, view, self._retry_config = state
         self._set_up(settings, policy, view)
+
+    @property
+    def retry_config(self) -> Any:
+        """The one that was given, or `RetryConfig.default()`."""
+        return RetryConfig.default() if self._retry_config is None else self._retry_config
 
     def close(self) -> None:
         """Close idle connections. The client can be used again; it opens new ones."""
@@ -127,13 +137,10 @@ class Client:
         Raises:
             InvalidURLException: The URL is none.
         """
-        if not isinstance(url, str):
+        provider, bucket, name = parse_url(url) if isinstance(url, str) else ("", "", "")
+        if not provider or not bucket or not name:
             raise InvalidURLException(url)
-        parts = url.partition("://")
-        bucket, _, name = parts[2].partition("/")
-        if not parts[0] or not bucket or not name:
-            raise InvalidURLException(url)
-        return self.bucket(bucket, parts[0]).object(name)
+        return self.bucket(bucket, provider).object(name)
 
     def batch(
         self,
@@ -169,3 +176,10 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.settings.endpoint!r})"
+
+
+def parse_url(url: str) -> tuple[str, str, str]:
+    """Provider, bucket and object name of a URL `provider://bucket/name`; "" for what it lacks."""
+    provider, colon, rest = url.partition("://")
+    bucket, _, name = rest.partition("/")
+    return provider if colon else "", bucket, name if colon else url

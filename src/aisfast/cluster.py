@@ -59,6 +59,9 @@ class Cluster:
             json={"action": "list", "name": "", "value": None},
         )
 
+    get_cluster_logs = unsupported("Cluster.get_cluster_logs")
+    get_node_log = unsupported("Cluster.get_node_log")
+    get_node_log_archive = unsupported("Cluster.get_node_log_archive")
     get_performance = unsupported("Cluster.get_performance")
     list_etls = unsupported("Cluster.list_etls")
     list_jobs_status = unsupported("Cluster.list_jobs_status")

@@ -35,7 +35,9 @@ class Provider(Enum):
             raise InvalidBckProvider(provider) from None
 
 
-provider_aliases = {"s3": "aws", "gs": "gcp", "az": "azure", "oc": "oci"}
+ALIAS_S3 = "s3"
+ALIAS_GS = "gs"
+provider_aliases = {ALIAS_S3: "aws", ALIAS_GS: "gcp", "az": "azure", "oc": "oci"}
 
 
 class Colocation(IntEnum):

@@ -71,6 +71,24 @@ class Response:
 # --------------------------------------------------------------------------------------- properties
 
 
+@dataclass
+class ECInfo:
+    """How an object is erasure-coded: number of the generation, of data and parity slices; whether it is a copy."""
+
+    generation: int = 0
+    data_slices: int = 0
+    parity_slices: int = 0
+    is_ec_copy: bool = False
+
+
+@dataclass
+class ChunksInfo:
+    """Of a chunked object: number of chunks, and bytes of the largest."""
+
+    chunk_count: int = 0
+    max_chunk_size: int = 0
+
+
 class ObjectAttributes:
     """What an answer's headers say of an object; empty or 0 where they say nothing."""
 
@@ -139,6 +157,24 @@ class ObjectAttributes:
         return self._number("ais-mirror-copies")
 
     @property
+    def ec(self) -> ECInfo | None:
+        """How the object is erasure-coded; None: it is not, or that was not asked for (props "ec")."""
+        names = ("ais-ec-generation", "ais-ec-data", "ais-ec-parity")
+        replicated = self._headers.get("ais-ec-replicated", "")
+        if not replicated and not any(self._headers.get(name) for name in names):
+            return None
+        generation, data, parity = (self._number(name) for name in names)
+        return ECInfo(generation, data, parity, replicated == "true")
+
+    @property
+    def chunks(self) -> ChunksInfo | None:
+        """How the object is chunked; None: it is not, or that was not asked for (props "chunked")."""
+        names = ("ais-chunks-count", "ais-chunks-max-chunk-size")
+        if not any(self._headers.get(name) for name in names):
+            return None
+        return ChunksInfo(*(self._number(name) for name in names))
+
+    @property
     def last_modified(self) -> str:
         """As in the header."""
         return self._headers.get("last-modified", "")
@@ -205,7 +241,7 @@ class ObjectStream(io.BufferedIOBase):
         return self._response.headers
 
     def readable(self) -> bool:
-        return True
+        return not self.closed
 
     def read(self, size: int | None = -1) -> bytes:
         """The next `size` bytes, fewer only at the end; without a size all that is left."""

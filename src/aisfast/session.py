@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     import urllib3
 
-TRIES = 3  # of a request that may be repeated
 BACKOFF = 0.2  # seconds before the second try, at most; doubled for each further one
 SMALL_BODY = 64 * KIB  # up to this a body is sent to the gateway too, else only to where it redirects
 READ_SIZE = 1 * MIB  # of a body, at a time: its announced length is not believed
@@ -223,14 +222,13 @@ class Session:
         stream: bool = False,
         read_timeout: float | None = None,
         endpoint: str | None = None,
-        tries: int = TRIES,
+        tries: int | None = None,
         redirect_hosts: tuple[str, ...] | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """One REST call.
 
-        A GET or HEAD is tried three times when the connection fails, a time limit passes, or the answer is
-        429 or 503; anything else only when the connection was refused. A refusal before the endpoint's first
-        answer is final.
+        A GET or HEAD is tried again when the connection fails, a time limit passes, or the answer is 429 or 503;
+        anything else only when the connection was refused. A refusal before the endpoint's first answer is final.
 
         Args:
             path: Below `/v1/`, percent-encoded, e.g. `"buckets/b"`.
@@ -240,7 +238,7 @@ class Session:
             stream: Leave the answer's body to the caller, who reads it within `translated()` and closes it.
             read_timeout: Seconds between two reads; None: the settings'.
             endpoint: Another node than the settings' endpoint.
-            tries: Of a call that may be tried again, at most.
+            tries: Of a call that may be tried again, at most; None: the settings'.
             redirect_hosts: As for `follow`.
         Returns:
             The answer, status below 400. Without `stream` its whole body is in `.data`.
@@ -316,7 +314,8 @@ class Session:
 
     # ------------------------------------------------------------------------------- tries and hops
 
-    def _tried(self, call: _Call, attempt: Callable[[], _T], most: int = TRIES) -> _T:
+    def _tried(self, call: _Call, attempt: Callable[[], _T], most: int | None = None) -> _T:
+        most = most or self.settings.tries
         may_renew = True
         tries = 1
         while True:

@@ -20,6 +20,7 @@ CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 20.0  # everything but GetBatch
 BATCH_READ_TIMEOUT = 90.0  # a target may be silent for a minute while it waits for a peer
 MAX_CONN_POOL = 10
+TRIES = 3  # of a REST call that may be repeated
 
 # Limits (bytes unless said otherwise): what a server may send before it is refused with a LimitError.
 MAX_HEAD = 64 * KIB  # status line and header section
@@ -48,6 +49,7 @@ class Settings:
         max_pool: Idle connections kept per host.
         expect_targets: Targets the cluster is known to have (`AISFAST_EXPECT_TARGETS`), 0 if not given.
         blackbox: Directory for the answers that end batches in a `WireError` (`AISFAST_BLACKBOX`), None: not kept.
+        tries: Of a REST call that may be repeated, at most.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -62,6 +64,7 @@ class Settings:
     max_pool: int = MAX_CONN_POOL
     expect_targets: int = 0
     blackbox: str | None = None
+    tries: int = TRIES
 
     def __repr__(self) -> str:
         return f"Settings(endpoint={self.endpoint!r}, token={'set' if self.token else 'not set'})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 
@@ -35,4 +36,21 @@ def unsupported(what: str) -> Unsupported:
         refuse(what)
 
     method.__doc__ = f"Not part of aisfast: raises `NotImplementedError` ({what})."
+    method.unsupported = what  # type: ignore[attr-defined]
     return method
+
+
+def absent(module: str) -> tuple[list[str], Callable[[str], NoReturn]]:
+    """`__path__` and `__getattr__` for a module of `aisfast.sdk` that has some of the official one's names.
+
+    A name that it has not is an AttributeError, so that hasattr() tells the truth. `from module import name` hides
+    the text of that; but where a module has a path, be it an empty one, it goes on to look for a module of that name,
+    which `aisfast.sdk` refuses with an ImportError that tells why.
+    """
+
+    def getattr(name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        raise AttributeError(why_not(f"{module.replace('aisfast', 'aistore', 1)}.{name}"), name=name)
+
+    return [], getattr

@@ -15,15 +15,17 @@ from aisfast.unsupported import why_not
 if TYPE_CHECKING:
     from aisfast._items import MossOut
     from aisfast.batch import Batch
-    from aisfast.bucket import Bucket
+    from aisfast.bucket import AISSource, Bucket
     from aisfast.client import Client
     from aisfast.cluster import Cluster
     from aisfast.enums import ArchiveMode, Colocation, FLTPresence, ListObjectFlag, Provider
     from aisfast.legacy import BatchLoader, BatchObjectRequest, BatchRequest, BatchResponse, BatchResponseItem
     from aisfast.models import ArchiveConfig, MossIn, MossReq, MossResp, Namespace
     from aisfast.object import Object
+    from aisfast.retry import ColdGetConf, RetryConfig
 
 _HOMES = {
+    "AISSource": "aisfast.bucket",
     "ArchiveConfig": "aisfast.models",
     "ArchiveMode": "aisfast.enums",
     "Batch": "aisfast.batch",
@@ -35,6 +37,7 @@ _HOMES = {
     "Bucket": "aisfast.bucket",
     "Client": "aisfast.client",
     "Cluster": "aisfast.cluster",
+    "ColdGetConf": "aisfast.retry",
     "Colocation": "aisfast.enums",
     "FLTPresence": "aisfast.enums",
     "ListObjectFlag": "aisfast.enums",
@@ -45,9 +48,11 @@ _HOMES = {
     "Namespace": "aisfast.models",
     "Object": "aisfast.object",
     "Provider": "aisfast.enums",
+    "RetryConfig": "aisfast.retry",
 }
 
 __all__ = [
+    "AISSource",
     "ArchiveConfig",
     "ArchiveMode",
     "Batch",
@@ -59,6 +64,7 @@ __all__ = [
     "Bucket",
     "Client",
     "Cluster",
+    "ColdGetConf",
     "Colocation",
     "FLTPresence",
     "ListObjectFlag",
@@ -69,6 +75,7 @@ __all__ = [
     "Namespace",
     "Object",
     "Provider",
+    "RetryConfig",
 ]
 
 

@@ -16,6 +16,7 @@ from aisfast.errors import (
 )
 from aisfast.errors import AISError as APIRequestError  # the official root, above AISError
 from aisfast.errors import AISTimeoutError as Timeout
+from aisfast.unsupported import absent
 
 __all__ = [
     "AISError",
@@ -33,3 +34,4 @@ __all__ = [
     "NoTargetError",
     "Timeout",
 ]
+__path__, __getattr__ = absent(__name__)

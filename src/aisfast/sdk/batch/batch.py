@@ -1,5 +1,13 @@
 """The official module path of `Batch`."""
 
-from aisfast.batch import Batch
+from collections.abc import Iterator
+from typing import TypeAlias
 
-__all__ = ["Batch"]
+from aisfast._items import MossOut
+from aisfast.batch import Batch
+from aisfast.unsupported import absent
+
+BatchResult: TypeAlias = Iterator[tuple[MossOut, bytes]]
+
+__all__ = ["Batch", "BatchResult"]
+__path__, __getattr__ = absent(__name__)

@@ -1,5 +1,7 @@
 """The official module path of `ObjectAttributes`."""
 
-from aisfast.object import ObjectAttributes
+from aisfast.object import ChunksInfo, ECInfo, ObjectAttributes
+from aisfast.unsupported import absent
 
-__all__ = ["ObjectAttributes"]
+__all__ = ["ChunksInfo", "ECInfo", "ObjectAttributes"]
+__path__, __getattr__ = absent(__name__)
