@@ -236,6 +236,33 @@ def test_zip64(streaming: bool, form: int) -> None:
     assert (got.error, [payload for payload, _ in got.items]) == (None, RIGHT)
 
 
+def test_zip_members_of_every_size(form: int) -> None:
+    """Their CRCs are taken in strides of 16, 64 and 128 bytes, and from 64 KiB on without the GIL."""
+    sizes = [*range(400), *range(65_500, 65_600, 7), 1 << 20]
+    entries = [wire.Entry(str(i), RNG.randbytes(size)) for i, size in enumerate(sizes)]
+    raw = answer(".zip", go_zip(entries), True)
+    got = deliver(asked(entries), [raw], form, mime=".zip")
+    assert (got.error, [payload for payload, _ in got.items]) == (None, [entry.payload for entry in entries])
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 300, 5000, 70_000])
+def test_zip_payload_damaged(size: int) -> None:
+    """One bit, wherever: the entries before are delivered, and the error tells both sums."""
+    first, payload = wire.Entry("first", b"right"), RNG.randbytes(size)
+    body = go_zip([first, wire.Entry("second", payload)])
+    begin = body.index(b"b/second") + len("b/second") + 9  # behind the local header's extra field
+    assert body[begin:].startswith(payload)
+    for at in {0, size // 3, size // 2, size - 1}:
+        changed = bytearray(body)
+        changed[begin + at] ^= 1 << at % 8
+        got = deliver(asked([first, wire.Entry("second")]), [answer(".zip", bytes(changed), True)], mime=".zip")
+        assert type(got.error) is WireError
+        assert [payload for payload, _ in got.items] == [b"right"]
+        found = zlib.crc32(changed[begin : begin + size])
+        sums = f"{zlib.crc32(payload):08x}", f"{found:08x}"
+        assert (got.error.layer, got.error.expected, got.error.found) == ("zip", *sums)
+
+
 def test_no_archive_at_all(mime: str) -> None:
     for body in (b"", b"no", RNG.randbytes(4000), bytes(1024), b"PK\5\6" + bytes(18)):
         got = deliver(asked(), [answer(mime, body, True)], 0, mime=mime)

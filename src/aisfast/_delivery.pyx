@@ -38,11 +38,10 @@ from aisfast._blocks cimport Block, span, take_block
 from aisfast._decode cimport TAR_END, TAR_MEMBER, Framing, Head, Multipart, TarReader
 from aisfast._items cimport make_item, make_moss_out
 from aisfast._request cimport Entries, Place, Row
-from aisfast._zip cimport ZipMember, ZipReader
+from aisfast._zip cimport ZipMember, ZipReader, crc32_of
 
 from base64 import b64decode
 from json import loads
-from zlib import crc32
 
 from aisfast._blocks import span_of
 from aisfast._decode import boundary_of
@@ -712,6 +711,7 @@ cdef class Delivery:
         """The same for a ZIP: nothing before the archive is here as a whole."""
         cdef Py_ssize_t i = self.index - self.first
         cdef Py_ssize_t size
+        cdef int64_t found
         cdef ZipMember *member
         if self.zip is None:
             if self.ended != CLEAN or (self.multipart is not None
@@ -730,7 +730,7 @@ cdef class Delivery:
             member = &self.zip.members[i]
             self.tar.offset = member.data
             self.verify(self.zip.data + member.name, member.name_size, member.size)
-            found = crc32(span(self.packed, self.packed.data + self.packed_pos + member.data, member.size, True))
+            found = crc32_of(self.packed, self.packed.data + self.packed_pos + member.data, member.size)
             if found != member.crc:
                 raise self.damage("zip", "a member's CRC", f"{member.crc:08x}", f"{found:08x}")
             self.payload_at = self.packed_pos + member.data

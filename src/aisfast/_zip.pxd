@@ -21,3 +21,6 @@ cdef class ZipReader:
     cdef int place(self, ZipMember *member, Py_ssize_t local, Py_ssize_t begin, Py_ssize_t i) except -1
     cdef int64_t number(self, Py_ssize_t at, int size) noexcept
     cdef object failure(self, str what, str expected, object found, Py_ssize_t at)
+
+
+cdef int64_t crc32_of(object owner, uint8_t *p, Py_ssize_t n) except -1
