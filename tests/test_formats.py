@@ -12,13 +12,16 @@ import random
 import struct
 import zipfile
 import zlib
+from itertools import pairwise
 
 import pytest
 
 import aisfast
 import wire
+from aisfast._blocks import idle_memory, trim
+from aisfast._delivery import Form, Want
 from aisfast.errors import AISConnectionError, ErrObjNotFound, IncompleteBatchError, LimitError, WireError
-from delivering import FORMS, cut, deliver, entries_of
+from delivering import FORMS, Feed, cut, deliver, delivery_of, entries_of
 from scripted import Scripted
 
 lz4 = pytest.importorskip("lz4.frame", reason="the package lz4 is not installed")
@@ -261,6 +264,62 @@ def test_zip_payload_damaged(size: int) -> None:
         found = zlib.crc32(changed[begin : begin + size])
         sums = f"{zlib.crc32(payload):08x}", f"{found:08x}"
         assert (got.error.layer, got.error.expected, got.error.found) == ("zip", *sums)
+
+
+@pytest.mark.parametrize("given", [0, 10, 100_000, 10_000_000])
+def test_zip_columns_with_an_entry_from_elsewhere(streaming: bool, given: int) -> None:
+    """The payloads of a ZIP are put together within its own memory, where one from elsewhere may have no room."""
+    delivery = delivery_of(asked(), Form.COLUMNS, streaming=streaming, mime=".zip")
+    delivery.hold_misses = True
+    feed = Feed(delivery, [answer(".zip", go_zip(ENTRIES), streaming)], streaming)
+    feed.open()
+    payload = RNG.randbytes(given)
+    while not delivery.fill():
+        if delivery.want == Want.MISS:
+            delivery.supply(payload)
+        else:
+            feed.pump()
+    feed.finish()
+    data, offsets, _ = delivery.columns()
+    at = memoryview(offsets).cast("q").tolist()
+    got = [bytes(memoryview(data)[begin:end]) for begin, end in pairwise(at)]
+    assert got == [payload if right is None else right for right in RIGHT]
+
+
+def test_zip_damaged_and_asked_again(streaming: bool) -> None:
+    """What came before the damage stands, in whatever memory; the rest joins it."""
+    entries = [wire.Entry(str(i), RNG.randbytes(40_000 * i)) for i in range(6)]
+    body = bytearray(go_zip(entries))
+    body[body.index(entries[2].payload)] ^= 1
+    replies = [
+        answer(".zip", bytes(body), streaming, entries),
+        answer(".zip", go_zip(entries[2:]), streaming, entries[2:]),
+    ]
+    with (
+        Scripted(lambda request: replies.pop(0)) as server,
+        aisfast.Client(server.url, policy=aisfast.Policy(redirect_hosts=["127.0.0.1"])) as client,
+    ):
+        batch = client.batch(
+            [entry.name for entry in entries], bucket=client.bucket("b"), output_format=".zip", streaming_get=streaming
+        )
+        columns = batch.fetch()
+    assert [bytes(item) for item in columns] == [entry.payload for entry in entries]
+    assert (columns.stats.resumes, replies) == (1, [])
+
+
+def test_zip_memory_is_reused(streaming: bool) -> None:
+    """Once the size of entries is known, the next archive takes the memory of the one before."""
+    entries = [wire.Entry(str(i), payload) for i, payload in enumerate([RNG.randbytes(900_000)] * 10)]
+    raw = answer(".zip", go_zip(entries), streaming, entries)
+    trim()
+    idle = []
+    for _ in range(3):
+        got = deliver(asked(entries), [raw], streaming=streaming, mime=".zip", expected=9_000_000)
+        assert got.error is None
+        del got
+        idle.append(idle_memory())
+    assert 9_000_000 < idle[0] < 20_000_000
+    assert idle == idle[:1] * 3
 
 
 def test_no_archive_at_all(mime: str) -> None:

@@ -96,7 +96,7 @@ cdef class Delivery:
     cdef Py_buffer into                 # or the caller's buffer
     cdef bint has_into
     cdef readonly int64_t used          # bytes of it
-    cdef Py_ssize_t expected            # bytes it will likely take
+    cdef Py_ssize_t expected            # bytes it, or a ZIP's payloads, will likely take
     cdef Block offsets                  # int64, count + 1
     cdef Block present                  # uint8, count
     cdef readonly dict errors           # index -> why it is missing

@@ -70,6 +70,7 @@ cdef enum:
     TRAIL_LIMIT = 0x10000       # bytes behind the last entry that are still waited for
     DOUBT_ZONE = 0x2000         # bytes that a server's buffers may hold back over a silence
     ON_THE_WAY = 0x1000000      # bytes that the buffers of two sockets may hold
+    ZIP_ENTRY = 0x200           # more than an answer holds of a ZIP's member besides its payload, as a rule
     PACKED = 0x10000            # a read of a compressed archive
     INFLATE = 0x20000           # most it is inflated by at once
     TELLING = 8                 # so many bytes of a closing delimiter cannot be there by chance
@@ -198,7 +199,8 @@ cdef class Delivery:
         max_entry: Largest payload accepted, in bytes.
         mime: Output format asked for, a key of CONTENT_TYPES.
         into: COLUMNS: a writable buffer for the payloads, or None.
-        expected: COLUMNS: bytes the payloads will likely take, from what was seen before; 0 if nothing was.
+        expected: Bytes the payloads will likely take, from what was seen before; 0 if nothing was. COLUMNS and ZIPs
+            begin with so much memory.
     Attributes:
         hold_misses: Stop at an entry that an answer reports missing (`want` is MISS) until `settle` or `supply`.
     Raises:
@@ -516,11 +518,16 @@ cdef class Delivery:
 
     def fill(self) -> bool:
         """COLUMNS: take what is here. True when the batch is whole, else `want` says what is needed."""
+        cdef Block slab
         cdef int64_t *offsets = <int64_t *> self.offsets.data
         while self.index < self.count:
             if not self.complete():
                 return False
             if self.given is not None:
+                if self.slab is not None and self.slab is self.packed:     # what is given is not within the archive
+                    slab = take_block(max(self.used + self.size, self.expected))
+                    memcpy(slab.data, self.slab.data, <size_t> self.used)
+                    self.slab = slab
                 self.begin_payload()
                 self.reserve(self.size)
                 self.copy_given(self.dest)
@@ -722,6 +729,8 @@ cdef class Delivery:
                 return self.too_short("batch", "the archive is empty", 0)
             self.zip = ZipReader.__new__(ZipReader)
             self.zip.read(self.packed.data + self.packed_pos, size)
+            if self.slab is None and self.form == COLUMNS and not self.has_into:
+                self.slab = self.packed     # payloads move together where they are: each lies behind all before it
         if self.state == HEADER:
             if i >= self.zip.count:
                 return self.too_short("batch", "the archive ends too soon", i)
@@ -751,7 +760,7 @@ cdef class Delivery:
             self.room = 0
             self.begin_payload()
             self.reserve(self.size)
-            memcpy(self.dest, self.packed.data + self.payload_at + self.cut_at, <size_t> self.size)
+            memmove(self.dest, self.packed.data + self.payload_at + self.cut_at, <size_t> self.size)
             self.bytes_copied += self.size
             self.dest = NULL
             self.cut_at = 0
@@ -961,10 +970,14 @@ cdef class Delivery:
 
     cdef int make_room_packed(self) except -1:
         """Have room in `packed` behind `packed_end`. A ZIP is kept as a whole; of others, what was not inflated yet."""
+        cdef Py_ssize_t likely
         if self.zip is not None:
             raise AssertionError("the archive is whole, and must stay where it is")
-        if self.packed is None:
-            self.packed = take_block(GROWTH if self.mime == ".zip" else 2 * PACKED)
+        if self.packed is None and self.mime == ".zip":     # a block that grows is not one of those that were idle
+            likely = (self.expected // self.count + ZIP_ENTRY) * (self.stop - self.index) if self.expected else 0
+            self.packed = take_block(max(GROWTH, likely))
+        elif self.packed is None:
+            self.packed = take_block(2 * PACKED)
         if self.mime == ".zip":
             if self.packed.capacity - self.packed_end < PACKED:
                 self.packed.grow(min(2 * self.packed.capacity, self.packed.capacity + 16 * GROWTH))
