@@ -32,6 +32,7 @@ import payloads
 import replay
 
 OURS = ("get", "stream", "fetch")
+PACKAGES = ("aistore", "requests", "urllib3", "pydantic", "numpy", "isal", "lz4")  # their versions are reported
 DISAGREE = 1.5  # ratios of medians and of minima that differ by more than this are flagged
 SERVER_BOUND = 1.3  # wall time over the drain's below which the server, not the client, sets the pace
 BUSY = 25e-6  # seconds of Python per object in the busy consumer
@@ -53,7 +54,9 @@ Results = Callable[
 ]  # sends a batch made from a list of names; what comes is what the library hands out
 
 
-def results_of(name: str, endpoint: str, workload: payloads.Workload, streaming: bool) -> Results:
+def results_of(
+    name: str, endpoint: str, workload: payloads.Workload, streaming: bool, mime: str = ".tar"
+) -> Results:
     """An alternative on a client of its own, made once; the batch and its JSON are made at each call."""
     client: Any
     if name == "official":
@@ -66,7 +69,8 @@ def results_of(name: str, endpoint: str, workload: payloads.Workload, streaming:
         client = aisfast.Client(endpoint)
     bucket, names = client.bucket(workload.name), workload.names
     method = "get" if name == "official" else name
-    return lambda: getattr(client.batch(names, bucket=bucket, streaming_get=streaming), method)()
+    options = {"output_format": mime, "streaming_get": streaming}
+    return lambda: getattr(client.batch(names, bucket=bucket, **options), method)()
 
 
 def pairs_of(name: str, results: Any) -> Iterator[tuple[str, Any]]:
@@ -305,8 +309,7 @@ def environment() -> dict[str, Any]:
         "system": platform.platform(),
         "python": sys.version,
         "compiler": output(*replay.compiler()[:1], "--version").partition("\n")[0],
-        "versions": {name: version(name) for name in ("aistore", "requests", "urllib3", "pydantic", "numpy")}
-        | {"aisfast": aisfast.__version__},
+        "versions": {name: version(name) for name in PACKAGES} | {"aisfast": aisfast.__version__},
         "commit": output("git", "rev-parse", "HEAD"),
         "changed": output("git", "status", "--porcelain") != "",
         "allocator": {
@@ -352,6 +355,20 @@ def table(workload: payloads.Workload, result: dict[str, dict[str, Any]], memory
     return "\n".join(lines)
 
 
+def forget_proxies() -> None:
+    """Have no proxy in the environment: requests reads these variables for each call."""
+    for variable in list(os.environ):
+        if variable.lower() in (
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+            "requests_ca_bundle",
+            "curl_ca_bundle",
+        ):
+            del os.environ[variable]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workload", nargs="+", choices=sorted(payloads.WORKLOADS), default=payloads.MAIN)
@@ -368,16 +385,7 @@ def main() -> None:
     parser.add_argument("--endpoint", help=argparse.SUPPRESS)
     parser.add_argument("--memory-child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    for variable in list(os.environ):  # requests reads these for each call
-        if variable.lower() in (
-            "http_proxy",
-            "https_proxy",
-            "all_proxy",
-            "no_proxy",
-            "requests_ca_bundle",
-            "curl_ca_bundle",
-        ):
-            del os.environ[variable]
+    forget_proxies()
     streaming = not options.buffered
     workloads = [payloads.WORKLOADS[name] for name in options.workload]
     if options.memory_child:
