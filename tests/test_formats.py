@@ -20,6 +20,7 @@ import aisfast
 import wire
 from aisfast._blocks import idle_memory, trim
 from aisfast._delivery import Form, Want
+from aisfast.emulator import Cluster
 from aisfast.errors import AISConnectionError, ErrObjNotFound, IncompleteBatchError, LimitError, WireError
 from delivering import FORMS, Feed, cut, deliver, delivery_of, entries_of
 from scripted import Scripted
@@ -189,6 +190,16 @@ def test_damage_after_entries_were_handed_out_is_final(mime: str, way: str, stre
         with pytest.raises(WireError):
             list(getattr(batch, way)())
         assert replies == [good]
+
+
+@pytest.mark.parametrize("mime", MIMES)
+def test_a_whole_object_in_place_of_a_range_is_no_damage(mime: str) -> None:
+    with Cluster(tail_delay=0) as cluster, aisfast.Client(cluster.endpoint) as client:
+        for name in "abc":
+            cluster.put("b", name, name.encode() * 5000)
+        batch = client.batch("a", bucket=client.bucket("b"), output_format=mime).add("b", start=100, length=7).add("c")
+        cluster.faults.add("recover", entry="b", seconds=0, times=None)
+        assert [data for _, data in batch.get()] == [b"a" * 5000, b"b" * 7, b"c" * 5000]
 
 
 def test_gzip_in_several_members(streaming: bool, form: int) -> None:

@@ -626,8 +626,9 @@ cdef class Delivery:
         except LimitError as error:
             raise self.in_context(error)
         except WireError as error:
-            if self.inflater is not None and self.index > self.first:
-                # a checksum comes last: what was handed out of this answer may be wrong, and cannot be taken back
+            if self.inflater is not None and self.index > self.first and not self.wrong_range:
+                # a checksum comes last: what was handed out of this answer may be wrong, and cannot be taken back;
+                # but a whole object in place of a range is what the server means, not damage
                 raise self.in_context(error)
             return self.end_answer(DAMAGED, self.in_context(error))
 
