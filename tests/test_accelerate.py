@@ -32,6 +32,7 @@ with warnings.catch_warnings():  # of its own dependencies, at import
 VERSION = tuple(int(part) for part in importlib.metadata.version("aistore").split(".")[:2])
 LEGACY = VERSION < (1, 17)
 modern = pytest.mark.skipif(LEGACY, reason="aistore 1.16 has no Batch")
+clears = pytest.mark.skipif(VERSION < (1, 18), reason="aistore 1.16 has no Batch, that of 1.17 is never cleared")
 tells = pytest.mark.skipif(VERSION < (2, 0), reason="needs aistore 2.0: ranges, buckets of names, err_msg")
 legacy = pytest.mark.skipif(not LEGACY, reason="needs aistore 1.16")
 pytestmark = [
@@ -152,21 +153,24 @@ def assert_same(ours: list[Any], theirs: list[Any], streaming: bool) -> None:
             for name in ("obj_name", "archpath", "is_missing"):
                 mine.pop(name, None), official.pop(name, None)
             assert bool(mine.pop("err_msg")) == bool(official.pop("err_msg"))
+        if VERSION == (1, 17) and not (official["bucket"] and official["provider"]):
+            # its names have no bucket, here they have the batch's
+            official |= {"bucket": mine["bucket"], "provider": mine["provider"]}
         assert mine == official
 
 
 # ------------------------------------------------------------------------------------------------------------ the same
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "buffered"])
 def test_same_results(client: Any, bucket: Any, streaming: bool, seed: int) -> None:
     asked = entries(seed)
     options = {
         "streaming_get": streaming,
         "only_obj_name": bool(seed % 2),
-        "decode_as_stream": bool(seed % 3),
-        "output_format": [".tar", ".tgz", ".tar.gz"][seed % 3],
+        "decode_as_stream": bool(seed % 3) and (streaming or VERSION >= (2, 0)),  # older ones fail, or never end
+        "output_format": [".tar", ".tgz", ".tar.gz", ".zip"][seed % 4],
     }
     theirs = list(send(client, bucket, asked, **options))
     with aisfast.accelerate():
@@ -204,7 +208,7 @@ def test_raw(client: Any, bucket: Any, fast: Any) -> None:
     assert len(batch) == (1 if VERSION < (1, 18) else 0)
 
 
-@modern
+@clears
 def test_clearing(client: Any, bucket: Any, fast: Any) -> None:
     batch = client.batch(["f01.txt", "f02.txt"], bucket=bucket)
     first = batch.get(clear_batch=False)
@@ -242,7 +246,7 @@ def test_a_batch_that_was_made_before(client: Any, bucket: Any) -> None:
 # -------------------------------------------------------------------------------------------------------- list and adds
 
 
-@modern
+@clears
 def test_the_list_is_real(client: Any, bucket: Any, fast: Any) -> None:
     from aistore.sdk.batch.types import MossIn, MossReq
 
@@ -685,7 +689,7 @@ def test_undo_leaves_nothing() -> None:
 
 
 def test_signatures_stay() -> None:
-    names = ("get_batch",) if LEGACY else ("__init__", "add", "get", "clear")
+    names = ("get_batch",) if LEGACY else ("__init__", "add", "get", *(["clear"] if VERSION > (1, 17) else []))
     before = {name: inspect.signature(getattr(target(), name)) for name in names}
     with aisfast.accelerate():
         assert {name: inspect.signature(getattr(target(), name)) for name in names} == before
