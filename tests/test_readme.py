@@ -1,4 +1,4 @@
-"""What the README says: every block of code runs, on the emulator, and prints what is there; what is checked, is."""
+"""README and docs/: every block of code runs, on the emulator, and prints what is there; what is checked, is."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ class Block(NamedTuple):
     text: str
 
 
-BLOCKS = [
-    Block(found[1], README.count("\n", 0, found.start()) + 2, found[2])
-    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-]
+def blocks_of(text: str) -> list[Block]:
+    return [
+        Block(found[1], text.count("\n", 0, found.start()) + 2, found[2])
+        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+BLOCKS = blocks_of(README)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.fixture
@@ -53,6 +58,24 @@ def test_python(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().out == output.text
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages(endpoint: str, capsys: pytest.CaptureFixture[str], page: Path) -> None:
+    """The code of a page is one program; what follows a block as text is what it prints."""
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    assert {block.language for block in blocks} <= {"python", "text"}
+    if any("aistore" in block.text for block in blocks):
+        pytest.importorskip("aistore.sdk.batch.types", reason="the official SDK is not installed")
+    names: dict[str, Any] = {}
+    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, page.name, "exec"), names)
+            printed = capsys.readouterr().out
+            assert printed == (after.text if after is not None and after.language == "text" else "")
+    if "client" in names and hasattr(names["client"], "_request_client"):
+        names["client"]._request_client.session_manager.session.close()
+
+
 def test_ten_lines_are_no_more() -> None:
     code = BLOCKS[0].text.strip().splitlines()
     assert len([line for line in code if line]) <= 10
@@ -72,9 +95,9 @@ def test_console(endpoint: str, tmp_path: Path) -> None:
 
 
 def test_links_lead_to_files_of_the_repository() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).is_file()] == []
+    for page in (ROOT / "README.md", *PAGES):
+        links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).is_file()] == []
     assert set(re.findall(r"https?://[\w.-]+", README)) <= {"http://localhost"}
 
 
