@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
@@ -54,3 +55,26 @@ def absent(module: str) -> tuple[list[str], Callable[[str], NoReturn]]:
         raise AttributeError(why_not(f"{module.replace('aisfast', 'aistore', 1)}.{name}"), name=name)
 
     return [], getattr
+
+
+class NotHere:
+    """A finder that is asked when all others have not found a module, and refuses those of the official SDK's.
+
+    Why a finder: `from aisfast.sdk import X` hides the text of an AttributeError, but not of the ImportError
+    of the module X that it looks for next. So hasattr() tells the truth and the import tells why.
+    """
+
+    def __init__(self, package: str, official: str) -> None:
+        self._package = package
+        self._official = official
+
+    @classmethod
+    def below(cls, package: str, official: str) -> None:
+        """Refuse public modules below `package`, which stands for `official`, unless they are found."""
+        sys.meta_path.append(cls(package, official))
+
+    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> None:
+        """Refuse a public module below the package; any other may still be found."""
+        part = fullname.removeprefix(f"{self._package}.")
+        if part != fullname and not part.startswith("_"):
+            raise ImportError(why_not(f"{self._official}.{part}"), name=fullname)

@@ -7,10 +7,9 @@ Any other public name or module here says that it is no part of this package, an
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
-from aisfast.unsupported import why_not
+from aisfast.unsupported import NotHere
 
 if TYPE_CHECKING:
     from aisfast._items import MossOut
@@ -79,22 +78,7 @@ __all__ = [
 ]
 
 
-class _NotHere:
-    """A finder that is asked when all others have not found a module.
-
-    Why a finder: `from aisfast.sdk import X` hides the text of an AttributeError, but not of the ImportError
-    of the module X that it looks for next. So hasattr() tells the truth and the import tells why.
-    """
-
-    @staticmethod
-    def find_spec(fullname: str, _path: Any = None, _target: Any = None) -> None:
-        """Refuse a public module below this one; any other may still be found."""
-        part = fullname.removeprefix(f"{__name__}.")
-        if part != fullname and not part.startswith("_"):
-            raise ImportError(why_not(f"aistore.sdk.{part}"), name=fullname)
-
-
-sys.meta_path.append(_NotHere)
+NotHere.below(__name__, "aistore.sdk")
 
 
 def __getattr__(name: str) -> Any:
