@@ -152,12 +152,16 @@ def _fill_list(batch: Any, shape: Shape) -> Any:
 
 def _models(columns: Entries, shape: Shape) -> Iterable[Any]:
     assert shape.encode is not None
+    entry = shape.entry
     for i in range(len(columns)):
         name, bucket, provider, archpath, opaque, start, length, _ = columns.row(i)
+        if not (archpath or opaque or start or length):  # lhotse reads the list of each batch: this has to be quick
+            yield entry(obj_name=name, bck=bucket, provider=provider)
+            continue
         given: dict[str, Any] = {"opaque": shape.encode(opaque).decode() if opaque else None}
         given |= {"archpath": archpath, "start": start, "length": length}
         more = {key: value for key, value in given.items() if value}
-        yield shape.entry(obj_name=name, bck=bucket, provider=provider, **more)
+        yield entry(obj_name=name, bck=bucket, provider=provider, **more)
 
 
 def fill_lists(shape: Shape) -> None:
