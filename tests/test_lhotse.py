@@ -16,6 +16,7 @@ import warnings
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -365,3 +366,17 @@ def test_nothing_to_load(cluster: Cluster, loader: AISBatchLoader) -> None:
     with aisfast.accelerate():
         assert outcome() == theirs
     assert theirs == ("No objects added to batch" if VERSION < (1, 33) else True)
+
+
+def test_the_page(cluster: Cluster, loader: AISBatchLoader, capsys: pytest.CaptureFixture[str]) -> None:
+    with aisfast.Client(cluster.endpoint) as client:
+        client.bucket("speech").create().object("a.wav").get_writer().put_content(audio(72))
+    text = (Path(__file__).parent.parent / "docs" / "lhotse.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {}
+    exec(blocks[0].replace("aisfast.accelerate()", "handle = aisfast.accelerate()"), names)
+    with names["handle"]:
+        exec(blocks[1], names)
+    assert capsys.readouterr().out == "(1, 8000)\n"
+    loader.client  # noqa: B018  # the same one, closed by the fixture

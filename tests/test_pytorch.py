@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
+import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -27,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402  # only where it 
 
 from aisfast.pytorch import AISBatchIterDataset, EntryError  # noqa: E402
 
+PAGE = Path(__file__).parent.parent / "docs" / "pytorch.md"
 SOURCES = Path(aisfast.__file__).parent.parent
 FILES = {f"{'ab'[i % 2]}/{i:02}": bytes([i]) * (i * 37) for i in range(23)}
 FORMATS = [".tar", ".tgz", ".tar.gz", ".zip"]
@@ -368,6 +371,27 @@ def test_pinned_memory(client: aisfast.Client, bucket: Any) -> None:
     assert slab.is_pinned()
     moved = slab[: len(columns.data)].to("cuda", non_blocking=True).cpu()
     assert np.array_equal(moved.numpy(), columns.data)
+
+
+@posix  # a program that is not in a file cannot spawn
+def test_the_page(client: aisfast.Client, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    photos = client.bucket("photos").create()
+    for name in ("a.jpg", "b.jpg"):
+        photos.object(name).get_writer().put_content(name.encode())
+    monkeypatch.setenv("AIS_ENDPOINT", client.settings.endpoint)
+    start = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("fork", force=True)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    try:
+        for block in blocks:
+            exec(block, names)
+    finally:
+        multiprocessing.set_start_method(start, force=True)
+    assert capsys.readouterr().out == "a.jpg 5\nb.jpg 5\n"
+    assert [bytes(payload.tolist()) for payload in names["payloads"]] == [b"a.jpg", b"b.jpg"]
+    names["client"].close()
 
 
 # -------------------------------------------------------------------------------------------------------- aisfast run
