@@ -154,3 +154,11 @@ def test_importing_loads_neither_urllib3_nor_the_official_sdk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_modules_are_attributes_without_an_import_of_their_own() -> None:
+    parts = ("batch.types.MossOut", "obj.object.Object", "get_batch.batch_loader")
+    code = f"import aisfast.sdk as sdk; print({', '.join(f'sdk.{part}' for part in parts)})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "MossOut" in done.stdout
+    assert not hasattr(aisfast.sdk.batch, "extractor")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from aisfast.sdk._modules import modules_of
 from aisfast.unsupported import NotHere
 
 if TYPE_CHECKING:
@@ -79,21 +80,15 @@ __all__ = [
 
 
 NotHere.below(__name__, "aistore.sdk")
+_module = modules_of(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
-    try:
-        return importlib.import_module(f"{__name__}.{name}")
-    except ImportError as error:
-        if error.name != f"{__name__}.{name}":
-            raise  # one of our modules is here, and broken
-        raise AttributeError(str(error)) from None
+    return _module(name)
 
 
 def __dir__() -> list[str]:
