@@ -971,3 +971,18 @@ def test_opaque_is_any_bytes(client, bucket):
         ]
         assert [item.opaque for item in batch.stream()] == values
         assert [info.opaque for info, _ in batch.get()] == values
+
+
+@pytest.mark.parametrize("home", [0, 1])
+def test_a_missing_entry_at_the_call_leaves_the_batch_as_it_was(ais_cluster, home):
+    """Buffered, without `cont_on_err`; also where the server has accepted the request: its miss is another target's."""
+    for name in ("a", "gone"):
+        ais_cluster.place("b", name, home if name == "gone" else 0)
+    ais_cluster.put("b", "a", b"data")
+    ais_cluster.next_dt = 0
+    with aisfast.Client(ais_cluster.endpoint) as client:
+        batch = client.batch(["a", "gone"], bucket=client.bucket("b"), cont_on_err=False, streaming_get=False)
+        with pytest.raises(ErrObjNotFound) as caught:
+            batch.get()
+        assert caught.value.req_url.startswith("http://")
+        assert len(batch) == 2

@@ -247,7 +247,7 @@ class Batch:
             raw: Return the answer's body as it comes, to be read and closed. Nothing of it is verified, and nothing is
                 asked for again.
             decode_as_stream: As the official SDK has it. Here every answer is decoded as it comes.
-            clear_batch: Forget the entries once the request is accepted.
+            clear_batch: Forget the entries, if nothing was raised.
             tar_buffer_size: Checked as the official SDK does, and not used.
             policy: Options for this call, in place of the client's.
         Returns:
@@ -270,10 +270,10 @@ class Batch:
         coer = self.request.cont_on_err
         call, delivery = self._call(Form.PAIRS, policy, strict=not coer, coer=coer)
         call.open()
-        if clear_batch:
-            self.clear()
         if not self.request.streaming_get:
             _await_metadata(call, delivery)
+        if clear_batch:
+            self.clear()
         return Results(delivery, call)
 
     def stream(self, *, missing: str = "raise", policy: Policy | None = None) -> Stream:

@@ -564,7 +564,9 @@ class Resume:
         if self.view.lost_targets:
             reason = f"{reason}; the cluster has lost targets: the entry may only be out of reach"
         if delivery.missing_raises and (delivery.form != Form.COLUMNS or index >= 0):  # `fill` names all of them
-            raise delivery.missing_error(reason, index)
+            error = delivery.missing_error(reason, index)
+            error.req_url = error.req_url or (self._last.req_url if self._last else "")
+            raise error
         if delivery.want == Want.MISS:
             delivery.settle(err_msg=reason)
         else:
