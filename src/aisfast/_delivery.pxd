@@ -13,10 +13,14 @@ cdef class Trail:
     cdef bytes closing          # what must follow the archive, or b""
     cdef Py_ssize_t matched     # bytes of it that have come
     cdef int64_t seen           # decoded bytes so far
+    cdef Py_ssize_t extra       # members that may still come
+    cdef bint within            # one is coming ...
+    cdef Py_ssize_t inside      # ... of which so many bytes
     cdef readonly bint broken   # something came that should not: the connection is of no more use
     cdef Block scratch
 
     cdef void look(self, const uint8_t *p, Py_ssize_t n)
+    cdef Py_ssize_t skip_members(self, const uint8_t *p, Py_ssize_t n) except -1
 
 
 cdef class Delivery:
@@ -40,6 +44,7 @@ cdef class Delivery:
     # the answer, to a request for the entries from `first` to `stop`
     cdef Py_ssize_t first
     cdef readonly Py_ssize_t stop
+    cdef Py_ssize_t extra               # entries asked for behind them, for nobody
     cdef bint streaming
     cdef int state
     cdef readonly str url               # where it comes from

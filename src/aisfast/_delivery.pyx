@@ -160,10 +160,9 @@ cdef class Trail:
         self.seen += n
         if self.tar is not None and not self.tar.done and not self.broken:
             try:
-                self.broken = self.tar.next(p, n) == TAR_MEMBER     # more members than entries
+                i = self.skip_members(p, n)
             except WireError:
                 self.broken = True
-            i = self.tar.used
         while i < n and not self.broken:
             if self.matched == size or p[i] != <uint8_t> PyBytes_AS_STRING(self.closing)[self.matched]:
                 self.broken = True
@@ -172,6 +171,29 @@ cdef class Trail:
         if self.framing.fault or self.framing.excess or self.seen > TRAIL_LIMIT \
                 or (self.framing.done and ((self.tar is not None and not self.tar.done) or self.matched != size)):
             self.broken = True
+
+    cdef Py_ssize_t skip_members(self, const uint8_t *p, Py_ssize_t n) except -1:
+        """Pass over the archive, with no more members than were asked for: bytes used."""
+        cdef Py_ssize_t i = 0
+        cdef Py_ssize_t run
+        while True:
+            run = min(self.inside, n - i)
+            i += run
+            self.inside -= run
+            if self.inside:
+                return i
+            if self.within:
+                self.within = False
+                self.tar.payload_done()
+            self.within = self.tar.next(p + i, n - i) == TAR_MEMBER
+            i += self.tar.used
+            if not self.within:
+                return i
+            self.extra -= 1
+            if self.extra < 0 or self.tar.size > TRAIL_LIMIT:
+                self.broken = True
+                return i
+            self.inside = <Py_ssize_t> self.tar.size
 
     def get_buffer(self) -> memoryview:
         """Memory for the next read."""
@@ -238,16 +260,18 @@ cdef class Delivery:
 
     # ------------------------------------------------------------------------------------------------ towards the shell
 
-    def begin(self, bint streaming, Py_ssize_t stop, double now) -> None:
+    def begin(self, bint streaming, Py_ssize_t stop, double now, Py_ssize_t extra=0) -> None:
         """A request for the entries from `index` to `stop` is on its way, for a streaming or a buffered answer.
 
         Args:
             now: Seconds, on a clock that does not stand still while the consumer works.
+            extra: Entries asked for behind them, which are nobody's.
         """
         if not self.index < stop <= self.count:
             raise ValueError("nothing to ask for")
         self.streaming = streaming
         self.stop = stop
+        self.extra = extra
         self.drop_answer()
         self.want = BYTES
         self.over = GOING
@@ -443,6 +467,7 @@ cdef class Delivery:
         """What of the answer has not been read, once the batch is whole, or if the answer `drains`."""
         cdef Trail trail = Trail.__new__(Trail)
         trail.framing = self.framing
+        trail.extra = self.extra
         trail.closing = self.multipart.closing if self.multipart is not None else b""
         if self.packs:
             trail.look(self.packed.data + self.packed_pos, self.packed_end - self.packed_pos)
@@ -465,6 +490,17 @@ cdef class Delivery:
                 span(self.present, self.present.data, self.index, True))
 
     # ----------------------------------------------------------------------------------------------- towards the caller
+
+    @property
+    def due(self) -> int:
+        """Bytes of which it is certain that the answer under way still has to bring them, and that may gather: up to
+        the end of its first entry, or all."""
+        cdef Py_ssize_t rest = 512 * (self.stop - self.index if self.index > self.first else 1)
+        if self.packs or self.state == PROLOGUE or (self.index == self.first and self.state != PAYLOAD):
+            return 0
+        if self.state == PAYLOAD:
+            rest += self.size - 512 - (self.filled if self.dest != NULL else 0)
+        return max(0, rest - (self.end - self.pos))
 
     @property
     def inside(self) -> bool:

@@ -9,6 +9,8 @@ from urllib.parse import quote, urlencode
 
 from aisfast._delivery import Delivery, Form, Results
 from aisfast._request import Entries, check_names, name_fault
+from aisfast.blocking import Blocking
+from aisfast.call import Call
 from aisfast.enums import Colocation
 from aisfast.errors import IncompleteBatchError
 from aisfast.models import MossIn, MossReq
@@ -16,7 +18,6 @@ from aisfast.policy import Policy
 from aisfast.resume import Resume
 from aisfast.singles import Singles
 from aisfast.stats import Stats
-from aisfast.transport import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -268,13 +269,14 @@ class Batch:
                 self.clear()
             return answer
         coer = self.request.cont_on_err
-        call, delivery = self._call(Form.PAIRS, policy, strict=not coer, coer=coer)
-        call.open()
+        call = self._call(Form.PAIRS, policy, strict=not coer, coer=coer)
+        shell = Blocking(call)
+        shell.open()
         if not self.request.streaming_get:
-            _await_metadata(call, delivery)
+            _await_metadata(shell, call.delivery)
         if clear_batch:
             self.clear()
-        return Results(delivery, call)
+        return Results(call.delivery, shell)
 
     def stream(self, *, missing: str = "raise", policy: Policy | None = None) -> Stream:
         """Send the request; iterate over an `Item` of every entry, in order, each as soon as its payload is complete.
@@ -289,9 +291,10 @@ class Batch:
             ValueError: No entries, or a wrong argument.
             AISError: The server refused. While iterating: `ErrObjNotFound`, `WireError`, `IncompleteBatchError`.
         """
-        call, delivery = self._call(Form.ITEMS, policy, strict=_raises(missing), coer=True)
-        call.open()
-        return Stream(delivery, call)
+        call = self._call(Form.ITEMS, policy, strict=_raises(missing), coer=True)
+        shell = Blocking(call)
+        shell.open()
+        return Stream(call, shell)
 
     def fetch(self, *, missing: str = "raise", into: Any = None, policy: Policy | None = None) -> Columns:
         """Send the request and receive the whole batch into one slab.
@@ -309,19 +312,20 @@ class Batch:
         """
         from aisfast.columns import Columns
 
-        call, delivery = self._call(Form.COLUMNS, policy, strict=_raises(missing), coer=True, into=into)
-        call.open()
+        call = self._call(Form.COLUMNS, policy, strict=_raises(missing), coer=True, into=into)
+        delivery, shell = call.delivery, Blocking(call)
+        shell.open()
         try:
             while not delivery.fill():
-                call.pump()
+                shell.pump()
         except IncompleteBatchError as error:
-            call.close(error)
+            shell.close(error)
             error.partial = Columns.of(delivery, call.stats)
             raise
         except BaseException as error:
-            call.close(error)
+            shell.close(error)
             raise
-        call.finish()
+        shell.finish()
         return Columns.of(delivery, call.stats)
 
     def __len__(self) -> int:
@@ -341,7 +345,7 @@ class Batch:
 
     def _call(
         self, form: int, policy: Policy | None, *, strict: bool, coer: bool | None, into: Any = None
-    ) -> tuple[Call, Delivery]:
+    ) -> Call:
         self._check_not_empty()
         request = self.request
         client = self.request_client
@@ -379,7 +383,7 @@ class Batch:
         aside = path
         if namespace is None and entries.name_buckets():
             aside = f"ml/moss?coloc={coloc}" if coloc else "ml/moss"
-        return Call(transport, delivery, resume, path, aside, singles), delivery
+        return Call(transport, delivery, resume, path, aside, singles)
 
     def _policy(self, given: Policy | None) -> Policy:
         if given is not None and not isinstance(given, Policy):
@@ -452,8 +456,8 @@ class Batch:
 class Stream(Results):
     """Iterator of `Item`, and a context manager: leaving it early closes its connection and nothing else."""
 
-    def __init__(self, delivery: Delivery, call: Call) -> None:
-        super().__init__(delivery, call)
+    def __init__(self, call: Call, shell: Blocking) -> None:
+        super().__init__(call.delivery, shell)
         self.stats: Stats = call.stats
 
     def __enter__(self) -> Stream:
@@ -482,12 +486,12 @@ def _body(
     return text
 
 
-def _await_metadata(call: Call, delivery: Delivery) -> None:
+def _await_metadata(shell: Blocking, delivery: Delivery) -> None:
     try:
         while not delivery.metadata_ready():
-            call.pump()
+            shell.pump()
     except BaseException as error:
-        call.close(error)
+        shell.close(error)
         raise
 
 

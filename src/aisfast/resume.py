@@ -71,13 +71,17 @@ HOPELESS = ("dns", "tls", "redirect", "proxy")  # kinds of failed connections th
 
 
 class Ask(NamedTuple):
-    """A GetBatch request for the entries up to `stop`; `aside`: without the bucket in its path, if that can be."""
+    """A GetBatch request for the entries up to `stop`, and `extra` ones behind them that nobody waits for.
+
+    `aside`: without the bucket in its path, if that can be.
+    """
 
     body: bytes
     streaming: bool
     stop: int
     until: float
     aside: bool
+    extra: int
 
 
 class Single(NamedTuple):
@@ -273,7 +277,7 @@ class Resume:
         self.stats.requests += 1
         whole = delivery.index == 0 and stop == delivery.count
         entries = delivery.entries if whole else delivery.entries.subset(range(delivery.index, stop))
-        return Ask(self._body(entries, streaming), streaming, stop, self._share(now), self._aside)
+        return Ask(self._body(entries, streaming), streaming, stop, self._share(now), self._aside, 0)
 
     # ----------------------------------------------------------------------------------------------------------- events
 
