@@ -14,10 +14,15 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from aisfast.errors import LimitError, WireError
 from aisfast.settings import MAX_CHUNK_LINE, MAX_HEAD, MAX_METADATA, MAX_PAX
+
+cdef extern from "Python.h":
+    str PyUnicode_DecodeLatin1(const char *, Py_ssize_t, const char *)
+    str PyUnicode_New(Py_ssize_t, unsigned int)
+    void *PyUnicode_1BYTE_DATA(object) noexcept
 
 cdef int64_t CHUNK_LINE_LIMIT = MAX_CHUNK_LINE
 cdef int64_t HEAD_LIMIT = MAX_HEAD
@@ -40,7 +45,19 @@ cdef class Head:
         return f"Head({self.status} {self.reason}, {self.headers})"
 
 
-cdef object _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+# the characters of a header's name, in lower case; 0: none
+cdef uint8_t[256] TOKEN
+
+cdef int fill_tokens() except -1:
+    cdef uint8_t c
+    memset(TOKEN, 0, 256)
+    for c in b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz":
+        TOKEN[c] = c
+        if c"a" <= c <= c"z":
+            TOKEN[c - 32] = c
+    return 0
+
+fill_tokens()
 
 
 cpdef Head parse_head(object data):
@@ -82,39 +99,70 @@ cpdef Head parse_head(object data):
                     0, f"the response head is longer than {HEAD_LIMIT} bytes", layer="http", offset=HEAD_LIMIT,
                     remedy="is this endpoint an AIStore gateway?")
             return None
-        text = PyBytes_FromStringAndSize(<const char *> p, end - 4).decode("latin-1")
+        head = Head.__new__(Head)
+        head.size = end
+        head.headers = {}
+        at = read_status(head, p, end)
+        while at < end - 2:
+            at = read_header(head.headers, p, at, end)
+        return head
     finally:
         PyBuffer_Release(&view)
-    head = Head.__new__(Head)
-    head.size = end
-    lines = text.split("\r\n")
-    status = lines[0]
-    # HTTP/1.x SP 3DIGIT [SP reason]
-    code = status[9:12]
-    if len(status) < 12 or status[7] not in "01" or status[8] != " " or not (code.isdigit() and code.isascii()) \
-            or (len(status) > 12 and status[12] != " "):
-        raise _head_error(0, "an HTTP/1.x status line", repr(status[:32]))
-    head.status = int(code)
-    head.reason = status[13:]
-    headers = head.headers = {}
-    at = len(status) + 2
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        name = name.lower()
-        if not colon or not name or not _TOKEN.issuperset(name):
-            raise _head_error(at, "a header line 'name: value'", repr(line[:32]))
-        value = value.strip(" \t")
-        if "\0" in value or "\r" in value:
-            raise _head_error(at, "a header value without control characters", repr(line[:32]))
-        if name in headers:
-            if name == "content-length" and headers[name] != value:
-                raise _head_error(at, "one Content-Length", f"{headers[name]!r} and {value!r}")
-            if name != "content-length":
-                headers[name] = f"{headers[name]}, {value}"
-        else:
-            headers[name] = value
-        at += len(line) + 2
-    return head
+
+
+cdef str latin1(const uint8_t *p, Py_ssize_t n):
+    return PyUnicode_DecodeLatin1(<const char *> p, n, NULL)
+
+
+cdef Py_ssize_t line_end(const uint8_t *p, Py_ssize_t at, Py_ssize_t end) noexcept:
+    """Where the text of the line ends: CR LF follow (that was seen)."""
+    return <const uint8_t *> memchr(p + at, 10, <size_t> (end - at)) - p - 1
+
+
+cdef Py_ssize_t read_status(Head head, const uint8_t *p, Py_ssize_t end) except -1:
+    """The status line, HTTP/1.x SP 3DIGIT [SP reason]: where the next line begins."""
+    cdef Py_ssize_t n = line_end(p, 0, end)
+    cdef int i
+    if n < 12 or p[7] not in (c"0", c"1") or p[8] != c" " or (n > 12 and p[12] != c" "):
+        raise _head_error(0, "an HTTP/1.x status line", repr(latin1(p, min(n, 32))))
+    head.status = 0
+    for i in range(9, 12):
+        if not c"0" <= p[i] <= c"9":
+            raise _head_error(0, "an HTTP/1.x status line", repr(latin1(p, min(n, 32))))
+        head.status = 10 * head.status + p[i] - 48
+    head.reason = latin1(p + 13, n - 13) if n > 13 else ""
+    return n + 2
+
+
+cdef Py_ssize_t read_header(dict headers, const uint8_t *p, Py_ssize_t at, Py_ssize_t head_end) except -1:
+    """One header line: where the next one begins."""
+    cdef Py_ssize_t end = line_end(p, at, head_end)
+    cdef Py_ssize_t colon = at, i, first, last
+    cdef uint8_t *to
+    while colon < end and TOKEN[p[colon]]:
+        colon += 1
+    if colon == at or colon == end or p[colon] != c":":
+        raise _head_error(at, "a header line 'name: value'", repr(latin1(p + at, min(end - at, 32))))
+    name = PyUnicode_New(colon - at, 127)
+    to = <uint8_t *> PyUnicode_1BYTE_DATA(name)
+    for i in range(at, colon):
+        to[i - at] = TOKEN[p[i]]
+    first, last = colon + 1, end
+    while first < last and (p[first] == c" " or p[first] == 9):
+        first += 1
+    while last > first and (p[last - 1] == c" " or p[last - 1] == 9):
+        last -= 1
+    if memchr(p + first, 0, <size_t> (last - first)) != NULL or memchr(p + first, 13, <size_t> (last - first)) != NULL:
+        raise _head_error(
+            at, "a header value without control characters", repr(latin1(p + at, min(end - at, 32))))
+    value = latin1(p + first, last - first)
+    if name not in headers:
+        headers[name] = value
+    elif name != "content-length":
+        headers[name] = f"{headers[name]}, {value}"
+    elif headers[name] != value:
+        raise _head_error(at, "one Content-Length", f"{headers[name]!r} and {value!r}")
+    return end + 2
 
 
 cdef object _head_error(Py_ssize_t at, str expected, str found):

@@ -196,12 +196,15 @@ cpdef str name_fault(str name):
         at += 1
 
 
-def check_names(list names) -> None:
-    """See that objects can have these names.
+def check_names(list names) -> bool:
+    """See that objects can have these names. False: not all of them are plain strings.
 
     Raises:
-        ValueError: One cannot; it is named.
+        ValueError: One cannot be a name; it is named.
     """
+    for name in names:
+        if type(name) is not str:
+            return False
     for i, name in enumerate(names):
         fault = name_fault(name)
         if fault is not None:

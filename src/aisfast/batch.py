@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 from urllib.parse import quote, urlencode
@@ -39,10 +39,21 @@ class LazyRequest(MossReq):
 
     __slots__ = ("_columns", "_list")
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(
+        self,
+        output_format: str | None = None,
+        cont_on_err: bool | None = None,
+        only_obj_name: bool | None = None,
+        streaming_get: bool | None = None,
+        colocation: int | None = None,
+    ) -> None:
         self._columns: Entries | None = Entries()
         self._list: list[MossIn] | None = None
-        super().__init__(**given)
+        self.output_format = output_format
+        self.cont_on_err = cont_on_err
+        self.only_obj_name = only_obj_name
+        self.streaming_get = streaming_get
+        self.colocation = colocation
 
     @property
     def moss_in(self) -> list[MossIn]:
@@ -125,17 +136,12 @@ class Batch:
         self.request_client = request_client
         self.bucket = bucket
         self.request: MossReq = LazyRequest(
-            output_format=output_format,
-            cont_on_err=cont_on_err,
-            only_obj_name=only_obj_name,
-            streaming_get=streaming_get,
-            colocation=int(colocation) if colocation else None,
+            output_format, cont_on_err, only_obj_name, streaming_get, int(colocation) if colocation else None
         )
         if objects is None:
             return
         given: list[Any] = objects if isinstance(objects, list) else [objects]
-        if bucket is not None and all(type(name) is str for name in given):
-            check_names(given)
+        if bucket is not None and check_names(given):
             self._columns().extend(given, *_place_of_bucket(bucket))  # type: ignore[union-attr]
             return
         for obj in given:
@@ -380,9 +386,7 @@ class Batch:
         )
         singles = Singles(client.session, entries, namespace, policy.max_entry)
         path = self._path(coloc)
-        aside = path
-        if namespace is None and entries.name_buckets():
-            aside = f"ml/moss?coloc={coloc}" if coloc else "ml/moss"
+        aside = _path(None, "", None, coloc) if namespace is None and entries.name_buckets() else path
         return Call(transport, delivery, resume, path, aside, singles)
 
     def _policy(self, given: Policy | None) -> Policy:
@@ -427,15 +431,11 @@ class Batch:
         return entries, None
 
     def _path(self, coloc: int) -> str:
-        path, params = "ml/moss", {}
-        if self.bucket is not None:
-            path = f"ml/moss/{quote(self.bucket.name, safe='')}"
-            params["provider"] = _value(self.bucket.provider)
-            if self.bucket.namespace is not None:
-                params["namespace"] = self.bucket.namespace.get_path()
-        if coloc:
-            params["coloc"] = str(coloc)
-        return f"{path}?{urlencode(params)}" if params else path
+        if self.bucket is None:
+            return _path(None, "", None, coloc)
+        namespace = self.bucket.namespace
+        space = None if namespace is None else namespace.get_path()
+        return _path(self.bucket.name, _value(self.bucket.provider), space, coloc)
 
     def _rest(self, entries: Entries) -> Batch:
         """A batch like this one, of some of its entries."""
@@ -471,6 +471,20 @@ class Stream(Results):
     if TYPE_CHECKING:
 
         def __next__(self) -> Item: ...
+
+
+@lru_cache(256)
+def _path(bucket: str | None, provider: str, namespace: str | None, coloc: int) -> str:
+    """Where a batch is asked for, below `/v1/`."""
+    params = {}
+    if bucket is not None:
+        params["provider"] = provider
+        if namespace is not None:
+            params["namespace"] = namespace
+    if coloc:
+        params["coloc"] = str(coloc)
+    path = "ml/moss" if bucket is None else f"ml/moss/{quote(bucket, safe='')}"
+    return f"{path}?{urlencode(params)}" if params else path
 
 
 def _body(
@@ -516,7 +530,7 @@ def _check_range(start: int | None, length: int | None) -> None:
 
 
 def _value(provider: Any) -> str:
-    return str(getattr(provider, "value", provider))
+    return provider if type(provider) is str else str(getattr(provider, "value", provider))
 
 
 def _place_of_bucket(bucket: Bucket) -> tuple[str | None, str | None]:

@@ -20,7 +20,8 @@ class Blocking:
         self._left = monotonic()  # when the caller was given control
 
     def __del__(self) -> None:
-        self.close()
+        if not self.call.over:
+            self.close()
 
     def open(self) -> None:
         """Send the request and see it accepted: a 200's head is in, and bytes of its body may be.

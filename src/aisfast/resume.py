@@ -127,6 +127,44 @@ class Resume:
         away: Seconds that the consumer took: what the shell's clock lacks to a clock on the wall.
     """
 
+    _start: float | None = None
+    # the request under way
+    _accepted = False  # a 200 has come for this batch
+    _asking = False  # a request is out, or its answer is coming
+    _alone = False  # for one entry, to learn what is wrong with it
+    _buffered = False
+    _began = 0  # where its answer began ...
+    _misses = 0  # ... how many misses there had been ...
+    _before = (0.0, 0.0)  # ... and silence and kept_at
+    _asked_at = 0.0
+    _host = ""  # which target answers
+    _fewer = False  # of a cluster that has lost targets
+    _avoids = 0
+    # what to ask for next
+    _ask_alone = False
+    _room_by = inf  # until when to wait for room
+    _single = ""  # what to ask of the entry at hand by a REST call
+    _aside = False  # another job than that of the batch's bucket
+    _by_gets = 0  # entries before this one are got by object GETs
+    _told_at = 0.0  # when, on the wall, the latest redirect told how many targets there are
+    _absent = -1  # an entry that a REST call did not find
+    _waiting = False  # for a target that is gone
+    # what failed
+    _last: AISError | None = None
+    _troubled = False  # it had to wait, and no answer has come whole since
+    _recoveries = 0  # when it was last looked at
+    _failures = 0  # in a row, without a newly verified entry
+    _not_before = 0.0
+    _stuck = (-1, 0)  # an entry that answers stopped at, and how often
+    _cut = (-1, 0)  # an entry that was cut inside its payload, and how often
+    _damage = (-1, "")  # an entry that came wrong, and how
+    _refusal = (-1, "")  # an entry that was refused, and how
+    # the silence
+    _kept = 0  # bytes kept so far ...
+    _kept_at = 0.0  # ... and when the latest came
+    _verified = 0
+    _silence = 0.0  # seconds, stretches that are over
+
     def __init__(
         self,
         delivery: Delivery,
@@ -149,47 +187,10 @@ class Resume:
         self._coer = coer
         self._rest = rest
         self._rng = rng
-        self._start: float | None = None
-        # the request under way
-        self._accepted = False  # a 200 has come for this batch
-        self._asking = False  # a request is out, or its answer is coming
-        self._alone = False  # for one entry, to learn what is wrong with it
-        self._buffered = False
-        self._began = 0  # where its answer began ...
-        self._misses = 0  # ... how many misses there had been ...
-        self._before = (0.0, 0.0)  # ... and silence and kept_at
-        self._asked_at = 0.0
-        self._host = ""  # which target answers
-        self._fewer = False  # of a cluster that has lost targets
-        self._avoids = 0
-        # what to ask for next
-        self._window = delivery.count  # entries
-        self._ask_alone = False
-        self._room_by = inf  # until when to wait for room
-        self._single = ""  # what to ask of the entry at hand by a REST call
-        self._aside = False  # another job than that of the batch's bucket
+        self._window = delivery.count  # entries to ask for next
         self._unsent: set[int] = set()  # entries that a target could not send to another
-        self._by_gets = 0  # entries before this one are got by object GETs
-        self._stock: dict[int, Any] = {}  # what these brought, by index
-        self._told_at = 0.0  # when, on the wall, the latest redirect told how many targets there are
-        self._absent = -1  # an entry that a REST call did not find
+        self._stock: dict[int, Any] = {}  # what object GETs brought, by index
         self._recent: deque[int] = deque(maxlen=DENSE)  # entries whose misses were asked for by a GET
-        self._waiting = False  # for a target that is gone
-        # what failed
-        self._last: AISError | None = None
-        self._troubled = False  # it had to wait, and no answer has come whole since
-        self._recoveries = 0  # when it was last looked at
-        self._failures = 0  # in a row, without a newly verified entry
-        self._not_before = 0.0
-        self._stuck = (-1, 0)  # an entry that answers stopped at, and how often
-        self._cut = (-1, 0)  # an entry that was cut inside its payload, and how often
-        self._damage = (-1, "")  # an entry that came wrong, and how
-        self._refusal = (-1, "")  # an entry that was refused, and how
-        # the silence
-        self._kept = 0  # bytes kept so far ...
-        self._kept_at = 0.0  # ... and when the latest came
-        self._verified = 0
-        self._silence = 0.0  # seconds, stretches that are over
 
     # ------------------------------------------------------------------------------------------------------------ steps
 
