@@ -27,13 +27,14 @@ URL = "http://target:1/v1/ml/moss/b/gbt-x/y/1"
 class Feed:
     """Reads of an answer: `pieces` one by one, then the end of the connection."""
 
-    def __init__(self, delivery: Delivery, pieces: Iterable[bytes], streaming: bool = True) -> None:
+    def __init__(self, delivery: Delivery, pieces: Iterable[bytes], streaming: bool = True, extra: int = 0) -> None:
         self.delivery = delivery
+        self.extra = extra  # entries asked for behind the last one
         self.resume = Resume(
             delivery,
             Policy(resume=False),
             ClusterView(),
-            body=lambda entries, streaming: b"",
+            body=lambda *_: b"",
             streaming=streaming,
             coer=True,
             rest=lambda rest: rest,
@@ -61,7 +62,7 @@ class Feed:
         """The head of a 200."""
         ask = self.resume.next(0.0)
         assert isinstance(ask, Ask)
-        self.delivery.begin(ask.streaming, ask.stop, 0.0)
+        self.delivery.begin(ask.streaming, ask.stop, 0.0, self.extra)
         with self.delivery.get_buffer() as buffer:
             filled = 0
             head = None
@@ -137,11 +138,13 @@ def delivery_of(asked: Entries, form: int = Form.PAIRS, **options: Any) -> Deliv
     return Delivery(asked, form, **options)
 
 
-def deliver(asked: Entries, pieces: Iterable[bytes], form: int = Form.PAIRS, **options: Any) -> Delivered:
-    """Take all that `pieces` deliver."""
+def deliver(
+    asked: Entries, pieces: Iterable[bytes], form: int = Form.PAIRS, extra: int = 0, **options: Any
+) -> Delivered:
+    """Take all that `pieces` deliver; `extra` more entries were asked for, for nobody."""
     streaming = options.setdefault("streaming", True)
     delivery = delivery_of(asked, form, **options)
-    feed = Feed(delivery, pieces, streaming)
+    feed = Feed(delivery, pieces, streaming, extra)
     items: list[tuple[bytes | None, str | None]] = []
     error: AISError | None = None
     try:

@@ -403,7 +403,7 @@ def run(seed: int, make: type[Resume] = Resume, tell: bool = False) -> str:
             delivery,
             how.policy,
             view,
-            body=lambda some, streaming: b"",
+            body=lambda *_: b"",
             streaming=how.streaming,
             coer=cluster.coer,
             rest=lambda rest: rest,

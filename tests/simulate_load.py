@@ -180,7 +180,7 @@ class Call:
             self.delivery,
             self.world.policy,
             self.view,
-            body=lambda some, streaming: b"",
+            body=lambda *_: b"",
             streaming=True,
             coer=True,
             rest=lambda rest: rest,

@@ -7,6 +7,15 @@ from aisfast._request cimport Entries
 from aisfast._zip cimport ZipReader
 
 
+cdef enum:
+    LATEST = 16
+
+
+cdef struct Arrival:
+    Py_ssize_t index
+    Py_ssize_t size
+
+
 cdef class Trail:
     cdef Framing framing
     cdef TarReader tar
@@ -113,6 +122,8 @@ cdef class Delivery:
     cdef readonly int64_t wire_bytes
     cdef readonly int64_t bytes_copied
     cdef readonly int64_t reads
+    cdef Arrival[LATEST] latest         # entries that have come ...
+    cdef Py_ssize_t came                # ... the latest of so many
 
     cdef object take(self)
     cdef int copy_given(self, uint8_t *to) except -1

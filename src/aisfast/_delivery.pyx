@@ -491,6 +491,10 @@ cdef class Delivery:
 
     # ----------------------------------------------------------------------------------------------- towards the caller
 
+    def latest_sizes(self) -> list:
+        """(index, bytes of payload) of some of the entries that came last, as members of a plain archive."""
+        return [(self.latest[i].index, self.latest[i].size) for i in range(min(self.came, LATEST))]
+
     @property
     def due(self) -> int:
         """Bytes of which it is certain that the answer under way still has to bring them, and that may gather: up to
@@ -749,6 +753,9 @@ cdef class Delivery:
             self.payload_bytes += self.size
             if self.err_msg is not None:
                 self.count_miss()
+            else:
+                self.latest[self.came % LATEST] = Arrival(self.index, self.size)
+                self.came += 1
             return 1
 
     cdef int advance_zip(self) except -1:

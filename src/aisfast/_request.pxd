@@ -35,6 +35,7 @@ cdef class Entries:
     cdef object archpath(self, Py_ssize_t i)
     cdef object opaque(self, Py_ssize_t i)
     cdef Place place_of(self, Py_ssize_t i)
+    cdef int write(self, out_) except -1
     cpdef str describe(self, Py_ssize_t i)
 
 

@@ -47,7 +47,13 @@ class Entries:
     def row(self, i: int) -> tuple[str, str | None, str | None, str | None, bytes | None, int, int, str | None]: ...
     def describe(self, i: int) -> str: ...
     def body(
-        self, mime: str | None, coer: bool | None, onob: bool | None, strm: bool | None, coloc: int | None = None
+        self,
+        mime: str | None,
+        coer: bool | None,
+        onob: bool | None,
+        strm: bool | None,
+        coloc: int | None = None,
+        tail: Entries | None = None,
     ) -> bytes: ...
     @staticmethod
     def of_models(models: Iterable[Any]) -> Entries: ...

@@ -401,21 +401,43 @@ cdef class Entries:
             text = f"{text}, range start={self.rows[i].start} length={self.rows[i].length}"
         return f"entry {i} ({text})"
 
-    def body(self, mime, coer, onob, strm, coloc=None) -> bytes:
+    def body(self, mime, coer, onob, strm, coloc=None, Entries tail=None) -> bytes:
         """The JSON body of a GetBatch request for all entries.
 
         Args:
             mime: Output format, or None.
             coer, onob, strm: Continue on error, object-name-only, streaming; None leaves the key out.
             coloc: Colocation level; left out if 0 or None.
+            tail: Entries to ask for behind them.
         Returns:
             UTF-8 text, keys as AIStore names them.
         Source: AIStore api/apc/ml.go (MossReq, MossIn).
         """
         cdef Writer out = Writer(256 + 96 * self.count)
+        out.raw(b'{"in":[', 7)
+        self.write(out)
+        if tail is not None:
+            out.raw(b",", 1)
+            tail.write(out)
+        out.raw(b"]", 1)
+        if mime is not None:
+            out.raw(b',"mime":', 8)
+            out.string(mime)
+        for key, value in ((b',"coer":', coer), (b',"onob":', onob), (b',"strm":', strm)):
+            if value is not None:
+                out.literal(key)
+                out.literal(b"true" if value else b"false")
+        if coloc:
+            out.raw(b',"coloc":', 9)
+            out.number(coloc)
+        out.raw(b"}", 1)
+        return PyBytes_FromStringAndSize(<const char *> out.text, out.size)
+
+    cdef int write(self, out_) except -1:
+        """All entries, as JSON objects with commas between them."""
+        cdef Writer out = out_
         cdef Py_ssize_t i
         cdef Row *row
-        out.raw(b'{"in":[', 7)
         for i in range(self.count):
             row = &self.rows[i]
             if i:
@@ -438,19 +460,7 @@ cdef class Entries:
             out.raw(b"}", 1)
             if out.surrogates and self.unspeakable < 0:
                 self.unspeakable = i
-        out.raw(b"]", 1)
-        if mime is not None:
-            out.raw(b',"mime":', 8)
-            out.string(mime)
-        for key, value in ((b',"coer":', coer), (b',"onob":', onob), (b',"strm":', strm)):
-            if value is not None:
-                out.literal(key)
-                out.literal(b"true" if value else b"false")
-        if coloc:
-            out.raw(b',"coloc":', 9)
-            out.number(coloc)
-        out.raw(b"}", 1)
-        return PyBytes_FromStringAndSize(<const char *> out.text, out.size)
+        return 0
 
     def __reduce__(self):
         return _entries, ([self.row(i) for i in range(self.count)], self.bucket, self.provider)

@@ -359,6 +359,7 @@ class Batch:
         transport = client.transport
         entries, namespace = self._frozen()
         coloc = request.colocation or 0
+        path = self._path(coloc)
         coer = bool(coer or policy.get_missing)
         # of the request as it is now: a call that asks again later must ask the same
         write = partial(_body, request.output_format, coer, request.only_obj_name, coloc)
@@ -379,13 +380,13 @@ class Batch:
             policy,
             transport.view,
             body=write,
+            place=path if (request.output_format or ".tar").lower() == ".tar" else None,
             streaming=bool(request.streaming_get),
             coer=coer,
             rest=self._rest,
             rng=transport.rng,
         )
         singles = Singles(client.session, entries, namespace, policy.max_entry)
-        path = self._path(coloc)
         aside = _path(None, "", None, coloc) if namespace is None and entries.name_buckets() else path
         return Call(transport, delivery, resume, path, aside, singles)
 
@@ -488,10 +489,16 @@ def _path(bucket: str | None, provider: str, namespace: str | None, coloc: int) 
 
 
 def _body(
-    mime: str | None, coer: bool | None, onob: bool | None, coloc: int, entries: Entries, streaming: bool
+    mime: str | None,
+    coer: bool | None,
+    onob: bool | None,
+    coloc: int,
+    entries: Entries,
+    streaming: bool,
+    tail: Entries | None = None,
 ) -> bytes:
-    """The JSON of a request for these entries."""
-    text = entries.body(mime, coer, onob, streaming, coloc)
+    """The JSON of a request for these entries, and a tail of others."""
+    text = entries.body(mime, coer, onob, streaming, coloc, tail)
     if entries.unspeakable >= 0:
         raise ValueError(
             f"{entries.describe(entries.unspeakable)!r}: its text holds lone surrogates, so it is no UTF-8 text; "

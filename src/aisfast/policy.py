@@ -22,8 +22,9 @@ class Policy:
             limit.
         get_missing: Ask for entries reported missing by object GETs before they count as missing: for cold objects of a
             cloud bucket, which GetBatch does not fetch, and misplaced ones. Sends `coer: true`.
-        tail: Repeat entries behind the last one where that makes a small answer end earlier. No effect yet.
-        low_water: Let the kernel gather bytes before a read wakes, where that saves CPU. No effect yet.
+        tail: Repeat entries behind the last one (at most 16 KiB or 5 % of the bytes) where that is seen to make answers
+            end earlier: clusters of several targets hold the end of a streaming answer back for 100 ms.
+        low_water: Let the kernel gather bytes, for 5 ms at most, before a read wakes, where that saves CPU.
         max_entry: Largest payload, in bytes, accepted for one entry. Larger: `LimitError`, before memory is taken.
         redirect_hosts: Hosts (`"name"` or `"name:port"`) that answers may redirect to; None: those of the cluster map.
         target_memory: Seconds after which a lower count of targets is normal; until then the targets above it count as

@@ -117,7 +117,8 @@ class Resume:
         delivery: The batch.
         policy: How long, and by what means.
         view: What is known of the cluster.
-        body: Makes the request body for some entries: (entries, streaming).
+        body: Makes the request body for some entries, and a tail of others: (entries, streaming, tail).
+        place: Where they are asked for: a tail is of the same place. None: no tail.
         streaming: Whether streaming answers are asked for.
         coer: Whether they are to go on behind a missing entry.
         rest: Makes of the entries not received what `IncompleteBatchError.rest()` returns.
@@ -140,6 +141,7 @@ class Resume:
     _host = ""  # which target answers
     _fewer = False  # of a cluster that has lost targets
     _avoids = 0
+    _tail = False  # entries are repeated behind its last one
     # what to ask for next
     _ask_alone = False
     _room_by = inf  # until when to wait for room
@@ -164,6 +166,7 @@ class Resume:
     _kept_at = 0.0  # ... and when the latest came
     _verified = 0
     _silence = 0.0  # seconds, stretches that are over
+    _latest_wait = 0.0  # seconds, for the latest bytes that were kept
 
     def __init__(
         self,
@@ -171,7 +174,8 @@ class Resume:
         policy: Policy,
         view: ClusterView,
         *,
-        body: Callable[[Entries, bool], bytes],
+        body: Callable[[Entries, bool, Entries | None], bytes],
+        place: str | None = None,
         streaming: bool,
         coer: bool,
         rest: Callable[[Entries], Any],
@@ -183,6 +187,7 @@ class Resume:
         self.stats = Stats()
         self.away = 0.0
         self._body = body
+        self._place = place if policy.tail else None
         self._streaming = streaming
         self._coer = coer
         self._rest = rest
@@ -278,7 +283,16 @@ class Resume:
         self.stats.requests += 1
         whole = delivery.index == 0 and stop == delivery.count
         entries = delivery.entries if whole else delivery.entries.subset(range(delivery.index, stop))
-        return Ask(self._body(entries, streaming), streaming, stop, self._share(now), self._aside, 0)
+        tail = None
+        if self._place is not None and self.view.targets > 1 and streaming and not self._aside:
+            tail = self.view.tails.choose(self._place, self.view.entry_bytes * (stop - delivery.index))
+        self._tail = tail is not None
+        if tail is None:
+            return Ask(self._body(entries, streaming, None), streaming, stop, self._share(now), self._aside, 0)
+        extra = len(tail.entries)
+        self.stats.tail_entries += extra
+        self.stats.tail_bytes += tail.bytes
+        return Ask(self._body(entries, streaming, tail.entries), streaming, stop, self._share(now), False, extra)
 
     # ----------------------------------------------------------------------------------------------------------- events
 
@@ -477,10 +491,14 @@ class Resume:
 
     def _came_whole(self, now: float) -> None:
         """An answer has brought all that it was asked for."""
-        self.view.worked(self._host)
-        self.view.took(now - self._asked_at)
+        view = self.view
+        view.worked(self._host)
+        view.took(now - self._asked_at)
+        if self._place is not None and view.targets > 1 and not self._buffered and not self._aside:
+            if view.tails.ended(self._place, self._latest_wait, self._tail):
+                view.tails.learn(self._place, self.delivery.entries, self.delivery.latest_sizes())
         if self._troubled:
-            self.view.recovered()
+            view.recovered()
             self._troubled = False
 
     def _remember(self, error: AISError, now: float) -> None:
@@ -659,8 +677,9 @@ class Resume:
         if delivery.index != self._verified:
             self._waiting = False
         if kept > self._kept or delivery.index != self._verified:
-            if now - self._kept_at >= SILENCE:
-                self._silence += now - self._kept_at
+            self._latest_wait = now - self._kept_at
+            if self._latest_wait >= SILENCE:
+                self._silence += self._latest_wait
             self._kept_at = now
         self._kept = kept
         self._verified = delivery.index

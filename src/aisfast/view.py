@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aisfast.tail import Tails
+
 if TYPE_CHECKING:
     import random
 
@@ -27,6 +29,7 @@ class ClusterView:
         open: Batches whose answers are under way, or drain.
         pace: Seconds that whole answers take, lately.
         recoveries: How often what had kept calls waiting was over: who waits may ask at once.
+        tails: What was learnt about ends that come late.
     """
 
     def __init__(self, targets: int = 0) -> None:
@@ -40,6 +43,7 @@ class ClusterView:
         self._sound: set[str] = set()  # hosts that worked since
         self._fewer_since: float | None = None
         self._waited = False  # for the targets that are gone, as long as a batch's patience allows
+        self.tails = Tails()
         self.recoveries = 0
         self.pace = 0.0
         self._turn = 0.0  # of the latest retry
