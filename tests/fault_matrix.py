@@ -37,7 +37,8 @@ from aisfast.errors import (
 from aisfast.sdk import BatchRequest
 from aisfast.stats import Stats
 
-WAYS = ("get", "stream", "fetch", "legacy")
+WAYS = ("get", "stream", "fetch", "pipeline", "legacy")
+AT_ONCE = ("fetch", "pipeline")  # these hand out a batch as a whole
 BUCKET = "train"
 SIZES = (700, 5000, 1024, 0, 3000, 1, 70_000, 0, 512, 2000, 300, 1500)
 NAMES = [f"{index:02}.bin" for index in range(len(SIZES))]
@@ -535,7 +536,10 @@ def _taken(
                 yield (bytes(item) if item.ok else None), item.err_msg
         return
     try:
-        columns = batch.fetch(missing=missing)
+        if way == "pipeline":
+            (columns,) = client.pipeline([batch], missing=missing)
+        else:
+            columns = batch.fetch(missing=missing)
     except IncompleteBatchError as error:
         for item in error.partial:
             outcome.add(bytes(item) if item.ok else None, item.err_msg)

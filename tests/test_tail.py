@@ -6,14 +6,14 @@ import random
 import time
 
 import pytest
-import wire
-from delivering import cut, deliver, entries_of
 
 import aisfast
+import wire
 from aisfast import Policy
 from aisfast._request import Entries
 from aisfast.emulator import Cluster
 from aisfast.tail import FIRST_TERM, HOPELESS, LATE, MOST_BYTES, MOST_ENTRIES, PUSH, Tails, archived
+from delivering import cut, deliver, entries_of
 
 LATE_END, SOON = LATE * 2, LATE / 2
 
@@ -85,7 +85,7 @@ def test_now_and_then_a_batch_goes_without_to_see_whether_ends_are_still_late():
         chosen = tails.choose("p", 0) is not None
         with_tail += chosen
         tails.ended("p", SOON if chosen else LATE_END, chosen)
-    assert 3 * FIRST_TERM == with_tail  # the term is doubled each time
+    assert with_tail == 3 * FIRST_TERM  # the term is doubled each time
     while tails.choose("p", 0) is not None:
         tails.ended("p", SOON, with_tail=True)
     assert not tails.ended("p", SOON, with_tail=False)  # it ended soon: no more tails
@@ -119,7 +119,11 @@ def test_one_late_end_in_between_does_not_matter():
 # -------------------------------------------------------------------------------------------------- behind the last one
 
 WANTED = [wire.Entry("a", b"x" * 700, bucket="b"), wire.Entry("c", b"", bucket="b")]
-BEHIND = [wire.Entry("a", b"y" * 6000, bucket="b"), wire.Entry("d", bucket="b", missing=True), wire.Entry("a", b"z", bucket="b")]
+BEHIND = [
+    wire.Entry("a", b"y" * 6000, bucket="b"),
+    wire.Entry("d", bucket="b", missing=True),
+    wire.Entry("a", b"z", bucket="b"),
+]
 
 
 def drained(raw: bytes, pieces: int, extra: int) -> bool:

@@ -297,7 +297,7 @@ class Batch:
             ValueError: No entries, or a wrong argument.
             AISError: The server refused. While iterating: `ErrObjNotFound`, `WireError`, `IncompleteBatchError`.
         """
-        call = self._call(Form.ITEMS, policy, strict=_raises(missing), coer=True)
+        call = self._call(Form.ITEMS, policy, strict=missing_raises(missing), coer=True)
         shell = Blocking(call)
         shell.open()
         return Stream(call, shell)
@@ -318,7 +318,7 @@ class Batch:
         """
         from aisfast.columns import Columns
 
-        call = self._call(Form.COLUMNS, policy, strict=_raises(missing), coer=True, into=into)
+        call = self._call(Form.COLUMNS, policy, strict=missing_raises(missing), coer=True, into=into)
         delivery, shell = call.delivery, Blocking(call)
         shell.open()
         try:
@@ -516,7 +516,8 @@ def _await_metadata(shell: Blocking, delivery: Delivery) -> None:
         raise
 
 
-def _raises(missing: str) -> bool:
+def missing_raises(missing: str) -> bool:
+    """Whether missing entries are an error, as the argument of that name says."""
     if missing not in ("raise", "mark"):
         raise ValueError(f"missing={missing!r} must be 'raise' or 'mark'")
     return missing == "raise"

@@ -38,10 +38,20 @@ if TYPE_CHECKING:
 
 REDIRECTS = (301, 302, 307, 308)
 
-# What a call waits for: a connection (see `Exchange`), a time (monotonic seconds), the result of a call that blocks, or,
-# None, for somebody to take what has come.
-Need = Exchange | float | Callable[[], Any] | None
+
+class NoRoom(Exception):
+    """Thrown into a call that waits for its connection: there is no room for what would come."""
+
+
+class Parked:
+    """A call that was put off: it goes on when there is room."""
+
+
+# What a call waits for: a connection (see `Exchange`), a time (monotonic seconds), the result of a call that blocks,
+# room, or, None, for somebody to take what has come.
+Need = Exchange | float | Callable[[], Any] | Parked | None
 Steps = Generator[Need, Any, Any]
+PARKED = Parked()
 
 
 class Call:
@@ -53,7 +63,10 @@ class Call:
         singles: For entries that have to be got one by one.
     Attributes:
         over: It was finished, or closed.
+        most: Bytes that may be received; None: no limit.
     """
+
+    most: int | None = None
 
     _exchange: Exchange | None = None
     _keep = False  # the connection may be used after this answer
@@ -128,6 +141,17 @@ class Call:
         Raises:
             AISError: The batch cannot be made whole.
         """
+        while True:
+            try:
+                yield from self._carry_out()
+                return
+            except NoRoom:
+                self.resume.on_put_off()
+                self._end_answer()
+                yield PARKED
+
+    def _carry_out(self) -> Steps:
+        """Do what `Resume` decides."""
         resume, view = self.resume, self.transport.view
         while not self.over:
             if self._exchange is None and view.full:
@@ -164,7 +188,7 @@ class Call:
                 yield exchange
             while True:
                 with delivery.get_buffer() as buffer:
-                    n = exchange.receive(buffer)
+                    n = self._receive(exchange, buffer)
                 if n >= 0:
                     break
                 yield exchange
@@ -176,6 +200,25 @@ class Call:
             delivery.commit(n, now, 0, now - max(began, self._back_at))
         else:
             delivery.on_eof()
+
+    def _receive(self, exchange: Exchange, buffer: memoryview) -> int:
+        """What has come, as `Exchange.receive`, and as far as there is room."""
+        if self.most is None:
+            return exchange.receive(buffer)
+        if self.most <= 0:
+            exchange.wake = 0.0  # not for long: whose room it is will see to it
+            return -1
+        n = exchange.receive(buffer[: self.most])
+        self.most -= max(0, n)
+        return n
+
+    def _wait_and_receive(self, exchange: Exchange, buffer: memoryview, until: float) -> Steps:
+        """One read: how many bytes it brought; 0: the connection has ended. An OSError is the caller's."""
+        if exchange.expect(until):
+            yield exchange
+        while (n := self._receive(exchange, buffer)) < 0:
+            yield exchange
+        return n
 
     def _single(self, step: Single) -> Steps:
         self.stats.singles += 1
@@ -337,7 +380,7 @@ class Call:
         filled = interim = 0
         while True:
             try:
-                n = yield from _receive(exchange, buffer[filled:], until)
+                n = yield from self._wait_and_receive(exchange, buffer[filled:], until)
             except ConnectionError:
                 if not filled and not exchange.fresh:
                     raise StaleConnection from None
@@ -369,7 +412,7 @@ class Call:
             scratch = memoryview(bytearray(16384))
             while not framing.done and len(body) <= MAX_ERROR_BODY:
                 try:
-                    n = yield from _receive(exchange, scratch, until)
+                    n = yield from self._wait_and_receive(exchange, scratch, until)
                 except OSError as error:
                     raise self._failure(error, url, exchange.limit) from error
                 if not n:
@@ -404,15 +447,6 @@ class Call:
         stats.bytes_copied = delivery.bytes_copied
         stats.reads = delivery.reads
         self.transport.add_stats(stats)
-
-
-def _receive(exchange: Exchange, buffer: memoryview, until: float) -> Steps:
-    """One read: how many bytes it brought; 0: the connection has ended. An OSError is the caller's."""
-    if exchange.expect(until):
-        yield exchange
-    while (n := exchange.receive(buffer)) < 0:
-        yield exchange
-    return n
 
 
 def targets_of(location: str) -> int:

@@ -18,8 +18,11 @@ from aisfast.settings import Settings, resolve
 from aisfast.unsupported import unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from aisfast.batch import Batch
     from aisfast.legacy import BatchLoader
+    from aisfast.pipeline import Pipeline
     from aisfast.stats import Stats
     from aisfast.transport import Transport
     from aisfast.view import ClusterView
@@ -162,6 +165,47 @@ class Client:
             raise ValueError(f"bucket={bucket!r} must be a Bucket: pass client.bucket(name)")
         return Batch(
             self, objects, bucket, output_format, cont_on_err, only_obj_name, streaming_get, colocation
+        )
+
+    def pipeline(
+        self,
+        batches: Iterable[Batch | Iterable[Any]],
+        *,
+        bucket: Bucket | None = None,
+        in_flight: int = 8,
+        max_bytes: int = 256 << 20,
+        missing: str = "raise",
+        progress: Callable[[int], object] | None = None,
+        policy: Policy | None = None,
+    ) -> Pipeline:
+        """Fetch many batches with several requests open at once; iterate over the `Columns` of each, in order.
+
+        Args:
+            batches: An iterable, which may be endless; each item is a `Batch` or a list of entries: `Object`s, names in
+                `bucket`, or tuples (bucket, name[, archpath[, start, length]]).
+            in_flight: Requests open at once, at most; fewer while the cluster is loaded.
+            max_bytes: Bytes of payload received and not yet handed over, at most.
+            missing: As for `Batch.fetch`.
+            progress: Called with the number of entries of each batch that is handed over (`tqdm(...).update` fits).
+            policy: Options for these calls, in place of the client's.
+        Returns:
+            An iterator, to be used in a `with` statement where it may be left early.
+        Raises:
+            ValueError: An argument is wrong. While iterating, in the batch's turn: an item is no batch.
+            AISError: While iterating, in the batch's turn: it cannot be made whole. `LimitError`: it is larger than
+                `max_bytes`.
+        """
+        from aisfast.pipeline import Pipeline  # compiled modules: not at import
+
+        return Pipeline(
+            self,
+            batches,
+            bucket=bucket,
+            in_flight=in_flight,
+            max_bytes=max_bytes,
+            missing=missing,
+            progress=progress,
+            policy=policy,
         )
 
     def batch_loader(self) -> BatchLoader:

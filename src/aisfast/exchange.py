@@ -12,7 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from aisfast._decode import Framing, Head
@@ -173,7 +173,7 @@ class Exchange:
             self._set_mark(1)
             self.wake = self.until
 
-    # ------------------------------------------------------------------------------------------------------------- bytes
+    # ------------------------------------------------------------------------------------------------------------ bytes
 
     def receive(self, buffer: memoryview) -> int:
         """Read what has come: how many bytes; 0 at the connection's end, -1 if there is nothing yet: then wait."""
@@ -265,6 +265,25 @@ def poll_of(sock: Any, sends: bool = False) -> Callable[[float], Any]:
         poller.register(sock, select.POLLOUT if sends else select.POLLIN)
         return lambda seconds: poller.poll(seconds * 1000)
     return lambda seconds: any(select.select(*(([], [sock]) if sends else ([sock], [])), [], seconds))
+
+
+def wait_for(exchanges: list[Exchange], seconds: float, bell: socket.socket | None = None) -> set[Exchange]:
+    """Wait, for so long at most, until one can be read (or sent to, as it says) or the bell rings: which can."""
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        for exchange in exchanges:
+            poller.register(exchange.sock, select.POLLOUT if exchange.sends else select.POLLIN)
+        if bell is not None:
+            poller.register(bell, select.POLLIN)
+        found = {number for number, _ in poller.poll(seconds * 1000)}
+        return {exchange for exchange in exchanges if exchange.sock.fileno() in found}
+    reads = [exchange.sock for exchange in exchanges if not exchange.sends]
+    sends = [exchange.sock for exchange in exchanges if exchange.sends]
+    if not reads and not sends and bell is None:  # Windows would not wait
+        sleep(seconds)
+        return set()
+    ready = select.select([*reads, *([bell] if bell else [])], sends, [], seconds)
+    return {exchange for exchange in exchanges if exchange.sock in (*ready[0], *ready[1])}
 
 
 def _must_wait(error: OSError) -> bool:

@@ -382,6 +382,11 @@ class Resume:
         self.stats.retries += 1
         self._back_off(now, BACKOFF)
 
+    def on_put_off(self) -> None:
+        """The caller has no room for more now: the answer under way is left, and its rest asked for later."""
+        self._leave_answer()
+        self._single = ""
+
     def on_single(self, kind: str, value: Any, now: float) -> None:
         """A REST call about the entry at hand has brought the size of its object, or its payload.
 
@@ -494,9 +499,9 @@ class Resume:
         view = self.view
         view.worked(self._host)
         view.took(now - self._asked_at)
-        if self._place is not None and view.targets > 1 and not self._buffered and not self._aside:
-            if view.tails.ended(self._place, self._latest_wait, self._tail):
-                view.tails.learn(self._place, self.delivery.entries, self.delivery.latest_sizes())
+        place = None if self._buffered or self._aside or view.targets <= 1 else self._place
+        if place is not None and view.tails.ended(place, self._latest_wait, self._tail):
+            view.tails.learn(place, self.delivery.entries, self.delivery.latest_sizes())
         if self._troubled:
             view.recovered()
             self._troubled = False

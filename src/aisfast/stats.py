@@ -26,6 +26,7 @@ class Stats:
         throttled: Answers with status 429.
         tail_entries: Entries repeated behind the last one, so that it comes sooner; see `Policy.tail`.
         tail_bytes: Bytes of the archive they take.
+        put_off: Answers of a pipeline that were closed, or forgotten, for lack of room, and asked for again.
         targets: Most targets the cluster was seen to have.
         unclean_ends: Answers whose last entry was followed by something wrong; known when their drain has ended.
         wall: Seconds from the request to the last entry.
@@ -48,6 +49,7 @@ class Stats:
     throttled: int = 0
     tail_entries: int = 0
     tail_bytes: int = 0
+    put_off: int = 0
     targets: int = 0
     unclean_ends: int = 0
     wall: float = 0.0
@@ -71,6 +73,7 @@ class Stats:
         self.throttled += other.throttled
         self.tail_entries += other.tail_entries
         self.tail_bytes += other.tail_bytes
+        self.put_off += other.put_off
         self.targets = max(self.targets, other.targets)
         self.unclean_ends += other.unclean_ends
         self.wall += other.wall
