@@ -38,7 +38,7 @@ from aisfast.sdk import BatchRequest
 from aisfast.stats import Stats
 
 WAYS = ("get", "stream", "fetch", "pipeline", "legacy")
-AT_ONCE = ("fetch", "pipeline")  # these hand out a batch as a whole
+AS_A_WHOLE = ("fetch", "pipeline")  # these hand out a batch as a whole
 BUCKET = "train"
 SIZES = (700, 5000, 1024, 0, 3000, 1, 70_000, 0, 512, 2000, 300, 1500)
 NAMES = [f"{index:02}.bin" for index in range(len(SIZES))]

@@ -21,7 +21,7 @@ import aisfast
 from aisfast.errors import AISError, ErrObjNotFound, IncompleteBatchError, WireError
 from aisfast.testing import bypass_proxies
 from fault_matrix import (
-    AT_ONCE,
+    AS_A_WHOLE,
     BUCKET,
     CLEAN,
     DATA,
@@ -109,7 +109,7 @@ def check(outcome: Outcome, expected: Ends | None, whole: list[Any], way: str) -
         assert error.missing == tuple(range(len(got), len(whole)))
         assert error.attempts == outcome.stats.requests
         assert isinstance(error.__cause__, AISError)
-    elif way in AT_ONCE:
+    elif way in AS_A_WHOLE:
         assert got == []
         return
     assert len(got) == expected.received
@@ -278,7 +278,7 @@ def test_requests_grow_with_the_misses_and_not_with_the_entries(
         return
     at_call = cell.way in ("get", "legacy") and not cell.streaming
     check(came, Ends(ErrObjNotFound, 0 if at_call else missing[0]), data, cell.way)
-    assert came.error.missing == tuple(missing if cell.way in AT_ONCE else missing[:1])
+    assert came.error.missing == tuple(missing if cell.way in AS_A_WHOLE else missing[:1])
 
 
 def run_cold(cell: Cell) -> tuple[Outcome, int]:
@@ -372,7 +372,7 @@ def run_pause(cell: Cell) -> tuple[Outcome, list[bytes]]:
 def test_a_consumer_that_pauses_loses_nothing(cell: Cell, outcome: tuple[Outcome, list[bytes]]) -> None:
     came, data = outcome
     check(came, WHOLE, data, cell.way)
-    cut = cell.streaming and cell.way not in AT_ONCE  # which have the whole batch before the consumer has any of it
+    cut = cell.streaming and cell.way not in AS_A_WHOLE  # which have the whole batch before the consumer has any of it
     assert (came.stats.requests, came.stats.resumes, came.stats.retries) == (RESUMED if cut else CLEAN)
 
 

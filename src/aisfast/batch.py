@@ -13,7 +13,7 @@ from aisfast.blocking import Blocking
 from aisfast.call import Call
 from aisfast.enums import Colocation
 from aisfast.errors import IncompleteBatchError
-from aisfast.models import MossIn, MossReq
+from aisfast.models import MossIn, MossReq, given_of, restored
 from aisfast.policy import Policy
 from aisfast.resume import Resume
 from aisfast.singles import Singles
@@ -49,6 +49,7 @@ class LazyRequest(MossReq):
     ) -> None:
         self._columns: Entries | None = Entries()
         self._list: list[MossIn] | None = None
+        self._given = None
         self.output_format = output_format
         self.cont_on_err = cont_on_err
         self.only_obj_name = only_obj_name
@@ -563,13 +564,6 @@ def _model_of(entries: Entries, i: int) -> MossIn:
     from base64 import b64encode
 
     name, bucket, provider, archpath, opaque, start, length, uname = entries.row(i)
-    return MossIn(
-        obj_name=name,
-        bck=bucket,
-        provider=provider,
-        uname=uname,
-        opaque=b64encode(opaque).decode() if opaque else None,
-        archpath=archpath,
-        start=start or None,
-        length=length or None,
-    )
+    text = b64encode(opaque).decode() if opaque else None
+    values = (name, bucket, provider, uname, text, archpath, start or None, length or None)
+    return restored(MossIn, values, given_of(MossIn, values))

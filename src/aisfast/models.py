@@ -264,6 +264,11 @@ def restored(cls: type[_T], values: tuple[Any, ...], given: frozenset[str] | Non
     return made
 
 
+def given_of(cls: type[Model], values: tuple[Any, ...]) -> frozenset[str]:
+    """The fields that would be given to make a model of these values: those that are not None."""
+    return frozenset(spec.name for spec, value in zip(cls._specs, values, strict=True) if value is not None)
+
+
 def _called(spec: Spec) -> str:
     return f"{spec.name} ({spec.other})" if spec.other else spec.name
 
