@@ -12,6 +12,8 @@ import argparse
 import logging
 import random
 import sys
+from dataclasses import replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from aisfast._decode import parse_head
 from aisfast._delivery import Delivery, Form, Results, Want
+from aisfast._request import Entries
 from aisfast.errors import (
     AISError,
     AISTimeoutError,
@@ -83,9 +86,17 @@ class Shell:
     """
 
     def __init__(
-        self, cluster: Cluster, delivery: Delivery, resume: Resume, view: Watched, wall: float, room: int
+        self,
+        cluster: Cluster,
+        delivery: Delivery,
+        resume: Resume,
+        view: Watched,
+        wall: float,
+        room: int,
+        behind: list[Thing],
     ) -> None:
         self.cluster = cluster
+        self.behind = behind  # what the latest request asks for behind its last entry
         self.delivery = delivery
         self.resume = resume
         self.view = view
@@ -204,7 +215,8 @@ class Shell:
         hold(step.until > self.now, "a request for which no time is left")
         self.asked_at = self.wall
         self.now += 0.001
-        delivery.begin(step.streaming, step.stop, self.wall)
+        delivery.begin(step.streaming, step.stop, self.wall, step.extra)
+        hold(step.extra == len(self.behind), step.extra, "entries behind the last one are not those in the request")
         until = step.until
 
         def follows(targets: int, to: int) -> bool:
@@ -215,7 +227,7 @@ class Shell:
             until = until if wait is None else wait
             return wait is not None
 
-        outcome = self.cluster.answer(delivery.index, step.stop, step.streaming, self.wall, follows)
+        outcome = self.cluster.answer(delivery.index, step.stop, step.streaming, self.wall, follows, self.behind)
         most = min(self.now + READ_TIMEOUT, until)
         at = outcome.pieces[0][0] if not isinstance(outcome, Refused | Lost) else outcome.at
         if at - self.away > most:
@@ -389,6 +401,7 @@ def run(seed: int, make: type[Resume] = Resume, tell: bool = False) -> str:
     ends = []
     for how in batches:
         things = cluster.things
+        behind: list[Thing] = []
         cluster.coer = how.form != Form.PAIRS or not how.strict or how.policy.get_missing
         asked = entries_of([(t.name, "b", "ais", t.archpath, None, t.start, t.length) for t in things])
         delivery = Delivery(
@@ -403,13 +416,14 @@ def run(seed: int, make: type[Resume] = Resume, tell: bool = False) -> str:
             delivery,
             how.policy,
             view,
-            body=lambda *_: b"",
+            body=partial(body, things, behind),
+            place="b",
             streaming=how.streaming,
             coer=cluster.coer,
             rest=lambda rest: rest,
             rng=cluster.rng,
         )
-        shell = Shell(cluster, delivery, resume, view, wall, room)
+        shell = Shell(cluster, delivery, resume, view, wall, room, behind)
         cluster.happened.clear()
         cluster.requests = cluster.calls = 0
         try:
@@ -430,6 +444,14 @@ def run(seed: int, make: type[Resume] = Resume, tell: bool = False) -> str:
         wall = shell.wall
         ends.append(outcome(how))
     return " + ".join(ends)
+
+
+def body(things: list[Thing], behind: list[Thing], _entries: Entries, _streaming: bool, tail: Entries | None) -> bytes:
+    """No body; but what its tail asks for."""
+    of = {(thing.name, thing.archpath): thing for thing in things}
+    rows = [tail.row(i) for i in range(len(tail))] if tail else []
+    behind[:] = [replace(of[row[0], row[3]], start=row[5], length=row[6]) for row in rows]
+    return b""
 
 
 def consume(how: How, shell: Shell, rng: random.Random) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from math import inf
@@ -217,12 +217,19 @@ class Cluster:
     # ---------------------------------------------------------------------------------------------------------- batches
 
     def answer(
-        self, first: int, stop: int, streaming: bool, at: float, follows: Callable[[int, int], bool]
+        self,
+        first: int,
+        stop: int,
+        streaming: bool,
+        at: float,
+        follows: Callable[[int, int], bool],
+        behind: Sequence[Thing] = (),
     ) -> Refused | Lost | Answer:
         """What comes of a request.
 
         Args:
             follows: Told of a redirect: the number of targets, and to which. False: the gateway is asked again.
+            behind: Asked for behind `stop`.
         """
         self.requests += 1
         fault = self.faults.pop() if self.faults else ""
@@ -257,7 +264,8 @@ class Cluster:
             return Lost(AISTimeoutError(0, "no head", URL), inf)
         if fault == "empty":
             return Answer([(at, EMPTY)])
-        members, end, why, torn = self.walk(self.things[first:stop], target, streaming, at, fault == "slow peer")
+        things = [*self.things[first:stop], *behind]
+        members, end, why, torn = self.walk(things, target, streaming, at, fault == "slow peer")
         before = end
         end, why, cut_off = self.interrupt(target, members, end, why, at)
         torn = torn and end == before
