@@ -49,7 +49,7 @@ def endpoint(ais_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_no_block_is_left_out() -> None:
-    assert [block.language for block in BLOCKS] == ["python", "text"] * 4 + ["console"]
+    assert [block.language for block in BLOCKS] == ["python", "text"] * 5 + ["console"]
 
 
 def test_python(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
