@@ -107,6 +107,28 @@ def test_kinds_of_batches_and_entries(client):
     assert len(batch) == 3
 
 
+def test_a_batch_may_be_changed_once_it_was_taken(client):
+    bucket = client.bucket("b")
+
+    def source():
+        batch = client.batch(bucket=bucket)
+        for name in NAMES[:30]:
+            yield batch.add(name)
+            batch.clear()
+
+    got = list(client.pipeline(source(), in_flight=3, max_bytes=310_000))
+    assert [columns.names for columns in got] == [[name] for name in NAMES[:30]]
+
+
+def test_a_list_that_holds_nonsense_is_told_in_its_turn(client):
+    broken = client.batch(NAMES[:1], bucket=client.bucket("b"))
+    broken.requests_list.append(7)
+    pipeline = client.pipeline([[NAMES[0]], broken], bucket=client.bucket("b"))
+    check(next(pipeline), [NAMES[0]])
+    with pytest.raises(ValueError, match="requests_list"):
+        next(pipeline)
+
+
 def test_archive_members(shared):
     import io
     import tarfile

@@ -439,6 +439,10 @@ class Batch:
         space = None if namespace is None else namespace.get_path()
         return _path(self.bucket.name, _value(self.bucket.provider), space, coloc)
 
+    def _copy(self) -> Batch:
+        """A batch like this one, of the entries that it has now."""
+        return self._rest(self._frozen()[0])
+
     def _rest(self, entries: Entries) -> Batch:
         """A batch like this one, of some of its entries."""
         request = self.request

@@ -85,7 +85,11 @@ class Flight:
     def start(self, pipeline: Pipeline) -> None:
         """Ask for it, or for its rest."""
         if self.call is None:
-            self.call = pipeline.call(self.batch)
+            try:
+                self.call = pipeline.call(self.batch)
+            except Exception as error:  # told in its turn
+                self.result = error
+                return
             self._steps = self.call.steps()
         else:
             now = monotonic()
@@ -121,6 +125,8 @@ class Flight:
         except BaseException as error:
             self._steps.close()
             call.close(error)
+            if not isinstance(error, Exception):
+                raise
             if isinstance(error, IncompleteBatchError):
                 error.partial = Columns.of(call.delivery, call.stats)
             self.result = error
@@ -323,7 +329,7 @@ class Pipeline(Iterator[Columns]):
 
     def _batch_of(self, item: Any) -> Batch:
         if isinstance(item, Batch):
-            return item
+            return item._copy()  # its owner may change it before it is sent, or sent again
         where = f"pipeline: batch {self._taken}"
         if isinstance(item, str | bytes | tuple | dict) or not isinstance(item, Iterable):
             raise ValueError(f"{where} ({item!r:.100}) must be a Batch, or a list of entries")
