@@ -66,6 +66,11 @@ class Flight:
         return self.result is None and (self.call is None or type(self._need) is Parked)
 
     @property
+    def is_open(self) -> bool:
+        """It is under way."""
+        return self.result is None and not self.waits
+
+    @property
     def exchange(self) -> Exchange | None:
         """The connection that it waits for."""
         return self._need if self.result is None and type(self._need) is Exchange else None
@@ -112,14 +117,17 @@ class Flight:
         assert call is not None
         try:
             need = resume(value)
-            while need is None:
-                if call.delivery.fill():
+            while need is None or (callable(need) and pipeline.waits_for_one):
+                if need is not None:
+                    need = self._do(need)
+                elif call.delivery.fill():
                     call.finish()
                     self._steps.close()
                     self.result = Columns.of(call.delivery, call.stats)
                     return
-                need = next(self._steps)
-            self._need = need if isinstance(need, Exchange | float | Parked) else pipeline.submit(need)
+                else:
+                    need = next(self._steps)
+            self._need = pipeline.submit(need) if callable(need) else need
             if type(need) is Parked:
                 self._parked_at = monotonic()
         except BaseException as error:
@@ -130,6 +138,14 @@ class Flight:
             if isinstance(error, IncompleteBatchError):
                 error.partial = Columns.of(call.delivery, call.stats)
             self.result = error
+
+    def _do(self, job: Callable[[], Any]) -> Any:
+        """Do what blocks here and now."""
+        try:
+            value = job()
+        except Exception as error:
+            return self._steps.throw(error)
+        return self._steps.send(value)
 
     def park(self, pipeline: Pipeline) -> None:
         """There is no room for more of it: its answer is closed, since the server cuts what is left unread. What is
@@ -304,7 +320,7 @@ class Pipeline(Iterator[Columns]):
         transport = self._client.transport
         if transport.view.full:
             transport.sweep()
-        is_open = sum(not one.waits and one.result is None for one in self._flights)
+        is_open = sum(one.is_open for one in self._flights)
         claimed = sum(one.claims for one in self._flights if one is not flight)
         due = max(flight.expected, flight.held)
         return not transport.view.full and is_open < self._in_flight and claimed + due <= self._max_bytes
@@ -365,6 +381,11 @@ class Pipeline(Iterator[Columns]):
     def call(self, batch: Batch) -> Call:
         """A call for a batch."""
         return batch._call(Form.COLUMNS, self._policy, strict=self._strict, coer=True)
+
+    @property
+    def waits_for_one(self) -> bool:
+        """Nothing else is under way that would have to wait for what blocks."""
+        return sum(flight.is_open for flight in self._flights) <= 1
 
     def submit(self, job: Callable[[], Any]) -> Future[Any]:
         """Have a thread do what blocks."""
