@@ -116,6 +116,7 @@ class Client:
     @property
     def stats(self) -> Stats:
         """What all batches of this client have cost so far."""
+        self.transport.sweep()  # ends that have come meanwhile count too
         return self.transport.stats
 
     # ------------------------------------------------------------------------------------ factories

@@ -63,8 +63,8 @@ class Transport:
         """A kept connection to a host, if there is one that is alive."""
         while True:
             with self._lock:
-                if host.draining:
-                    self._sweep(host)
+                if host.draining and not host.idle:
+                    self._sweep(host, enough=1)
                 exchange = host.idle.pop() if host.idle else None
             if exchange is None:
                 return None
@@ -102,10 +102,13 @@ class Transport:
                 self.view.open -= 1
                 return
             draining = exchange.host.draining
-            draining.append(exchange)
             if trail.done or trail.broken:
+                self._drained(exchange)
+                return
+            draining.append(exchange)
+            if len(draining) > MAX_DRAINING:
                 self._sweep(exchange.host)
-            elif len(draining) > MAX_DRAINING:
+            if len(draining) > MAX_DRAINING:
                 draining.popleft().close()
                 self.view.open -= 1
 
@@ -132,19 +135,25 @@ class Transport:
         with self._lock:
             self.stats.add(stats)
 
-    def _sweep(self, host: Host) -> None:
-        """See how far the draining connections are."""
-        for _ in range(len(host.draining)):
-            exchange = host.draining.popleft()
-            if not exchange.try_drain():
-                host.draining.append(exchange)
-                continue
-            self.view.open -= 1
-            if exchange.trail is not None and exchange.trail.done:
-                self._keep(exchange)
+    def _sweep(self, host: Host, enough: int | None = None) -> None:
+        """See how far the draining connections are, the oldest first, until there are `enough` idle ones."""
+        draining, left = host.draining, []
+        while draining and (enough is None or len(host.idle) < enough):
+            exchange = draining.popleft()
+            if exchange.try_drain():
+                self._drained(exchange)
             else:
-                self.stats.unclean_ends += 1
-                exchange.close()
+                left.append(exchange)
+        draining.extendleft(reversed(left))
+
+    def _drained(self, exchange: Exchange) -> None:
+        """What was to come on it has come."""
+        self.view.open -= 1
+        if exchange.trail is not None and exchange.trail.done:
+            self._keep(exchange)
+        else:
+            self.stats.unclean_ends += 1
+            exchange.close()
 
     def _knows(self, host: Host) -> bool:
         """False: we were closed, or forked, since the host was asked for."""
