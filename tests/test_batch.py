@@ -19,6 +19,7 @@ import pytest
 import aisfast
 import wire
 from aisfast import errors
+from aisfast._request import check_names
 from aisfast.batch import Batch
 from aisfast.enums import Colocation
 from aisfast.errors import (
@@ -986,3 +987,11 @@ def test_a_missing_entry_at_the_call_leaves_the_batch_as_it_was(ais_cluster, hom
             batch.get()
         assert caught.value.req_url.startswith("http://")
         assert len(batch) == 2
+
+
+def test_plain_names_are_taken_as_columns(client):
+    """No entry is looked at one by one in Python; others are added as they come."""
+    assert check_names(["a", "b"]) is True
+    assert check_names(["a", numpy.str_("b")]) is False
+    batch = client.batch(["a", numpy.str_("b")], bucket=client.bucket("b"))
+    assert [entry.obj_name for entry in batch.requests_list] == ["a", "b"]

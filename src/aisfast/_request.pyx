@@ -209,6 +209,7 @@ def check_names(list names) -> bool:
         fault = name_fault(name)
         if fault is not None:
             raise ValueError(f"entry {i}: the name {name[:200]!r} {fault}: no object can have it")
+    return True
 
 
 @cython.final
