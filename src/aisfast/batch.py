@@ -387,7 +387,7 @@ class Batch:
             rest=self._rest,
             rng=transport.rng,
         )
-        singles = Singles(client.session, entries, namespace, policy.max_entry)
+        singles = partial(Singles, client.session, entries, namespace, policy.max_entry)
         aside = _path(None, "", None, coloc) if namespace is None and entries.name_buckets() else path
         return Call(transport, delivery, resume, path, aside, singles)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class Call:
     Args:
         path: Below `/v1/`, with its query.
         path_aside: The same without the batch's bucket, if its entries name theirs: there another job serves.
-        singles: For entries that have to be got one by one.
+        singles: Makes what gets single entries, when one has to be got so.
     Attributes:
         over: It was finished, or closed.
         most: Bytes that may be received; None: no limit.
@@ -83,18 +83,23 @@ class Call:
         resume: Resume,
         path: str,
         path_aside: str,
-        singles: Singles,
+        singles: Callable[[], Singles],
     ) -> None:
         self.transport = transport
         self.session = transport.session
         self.delivery = delivery
         self.resume = resume
-        self.singles = singles
+        self._new_singles = singles
         self.stats = resume.stats
         self._path, self._path_aside = path, path_aside
         self._url = ""
         self._began = monotonic()
         self.over = False
+
+    @cached_property
+    def singles(self) -> Singles:
+        """Gets entries one by one."""
+        return self._new_singles()
 
     @property
     def begun(self) -> bool:
@@ -277,20 +282,22 @@ class Call:
 
     def _follow(self, body: bytes, until: float, kept: bool) -> Steps:
         """From the endpoint through its redirect to a 200."""
-        url, hops = self._url, 0
+        resume, stats = self.resume, self.stats
+        url, place, hops = self._url, place_of(self._url), 0
         while hops <= MAX_REDIRECTS:
             hops += 1
-            head = yield from self._leg(url, body, until, kept)
+            head = yield from self._leg(url, place, body, until, kept)
             if head is None:
                 return
-            self.stats.redirects += 1
-            url = self.transport.follow(url, head.headers.get("location"), self.resume.policy.redirect_hosts)
+            stats.redirects += 1
+            url, place = self.transport.follow(url, head.headers.get("location"), resume.policy.redirect_hosts)
             targets = targets_of(url)
-            self.stats.targets = max(self.stats.targets, targets)
-            self.resume.on_redirect(targets, self._now())
-            wait = self.resume.follows(place_of(url), self._now())
+            stats.targets = max(stats.targets, targets)
+            now = self._now()
+            resume.on_redirect(targets, now)
+            wait = resume.follows(place, now)
             if wait is None:
-                url, hops = self._url, 0
+                url, place, hops = self._url, place_of(self._url), 0
             else:
                 until = wait + self._away
         raise AISConnectionError(
@@ -301,10 +308,10 @@ class Call:
             remedy="check the addresses in the cluster map (`aisfast doctor`)",
         )
 
-    def _leg(self, url: str, body: bytes, until: float, kept: bool) -> Steps:
+    def _leg(self, url: str, place: str, body: bytes, until: float, kept: bool) -> Steps:
         """One request. None: a 200, whose body is the delivery's; else a redirect's head, its connection given back."""
         transport, session = self.transport, self.session
-        host = transport.host(url)
+        host = transport.host(place)
         exchange = transport.kept(host) if kept else None
         if exchange is None:
             exchange = yield partial(transport.open, host, self.stats)
@@ -314,8 +321,7 @@ class Call:
 
             self._record = exchange.record = Record(directory, self._url, url, body, self.delivery.index)
         try:
-            token = session.token if host.origin == session.endpoint else None
-            request = host.request(url, body, token, exchange.absolute)
+            request = host.request(url, body, session.token if host.is_endpoint else None, exchange.absolute)
             broken: OSError | None = None
             try:
                 sent = exchange.send(request, until)

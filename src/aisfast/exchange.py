@@ -292,11 +292,18 @@ def _must_wait(error: OSError) -> bool:
 
 
 class Host:
-    """One place of the cluster: its connections, and what every request to it begins with."""
+    """One place of the cluster: its connections, and what every request to it begins with.
 
-    def __init__(self, origin: Origin, read_timeout: float | None, extra: dict[str, str]) -> None:
+    Attributes:
+        prefix: What the URLs of the place begin with.
+        is_endpoint: It is the endpoint, which may see our token.
+    """
+
+    is_endpoint = False
+
+    def __init__(self, prefix: str, origin: Origin, read_timeout: float | None, extra: dict[str, str]) -> None:
+        self.prefix = prefix
         self.origin = origin
-        self.prefix = str(origin)
         self.read_timeout = read_timeout
         self.low_water = LowWater()
         lines = {

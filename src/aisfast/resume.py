@@ -691,9 +691,11 @@ class Resume:
 
     def _until(self) -> float:
         """When patience or deadline will be spent."""
-        assert self._start is not None
         until = self._patient_until()
-        return until if self.policy.deadline is None else min(until, self._start + self.policy.deadline)
+        if self.policy.deadline is None:
+            return until
+        assert self._start is not None
+        return min(until, self._start + self.policy.deadline)
 
     def _patient_until(self) -> float:
         return self._kept_at + max(SILENCE, self.policy.patience - self._silence)
@@ -726,12 +728,12 @@ class Resume:
             AISError: Patience or deadline are spent.
         """
         limit = self._limit(now)
-        since = max(self._kept_at, self._asked_at)
-        left = self._patient_until() - since
-        if self._buffered:
-            return min(limit, since + max(SILENCE, SHARE_BUFFERED * left))
-        probes = self.view.targets > 1 and self.view.suspect(self._host)
-        return min(limit, since + max(SILENCE, min(PROBE, SHARE * left) if probes else SHARE * left))
+        since = self._kept_at if self._kept_at > self._asked_at else self._asked_at
+        share = (SHARE_BUFFERED if self._buffered else SHARE) * (self._patient_until() - since)
+        if share > PROBE and not self._buffered and self.view.targets > 1 and self.view.suspect(self._host):
+            share = PROBE
+        until = since + (share if share > SILENCE else SILENCE)
+        return until if until < limit else limit
 
     def _back_off(self, now: float, base: float) -> None:
         """Wait for the turn of this call before the next request, and while there is still time for one."""

@@ -38,25 +38,27 @@ class Transport:
     def __del__(self) -> None:
         self.close()
 
-    def follow(self, url: str, location: str | None, hosts: tuple[str, ...] | None) -> str:
-        """Where an answer from `url` redirects to, once it is known to be a place we may go to."""
-        if hosts is None and location and place_of(location) in self._trusted and url[:5] == location[:5]:
-            return location.partition("#")[0]
+    def follow(self, url: str, location: str | None, hosts: tuple[str, ...] | None) -> tuple[str, str]:
+        """Where an answer from `url` redirects to, once it is known to be a place we may go to: the URL, its place."""
+        if hosts is None and location and url[:5] == location[:5]:
+            place = place_of(location)
+            if place in self._trusted:
+                return (location if "#" not in location else location.partition("#")[0]), place
         to = self.session.follow(url, location, hosts)
+        place = place_of(to)
         if hosts is None:
-            self._trusted.add(place_of(to))
-        return to
+            self._trusted.add(place)
+        return to, place
 
-    def host(self, url: str) -> Host:
-        """The host of a URL that is known to be allowed."""
-        place = place_of(url)
+    def host(self, place: str) -> Host:
+        """The host at a place that is known to be allowed."""
         host = self._hosts.get(place)
         if host is None:
-            origin = origin_of(url)
-            extra = self.session.proxy_headers(*origin)
+            session, origin = self.session, origin_of(place)
+            made = Host(place, origin, session.settings.batch_read_timeout, session.proxy_headers(*origin))
+            made.is_endpoint = origin == session.endpoint
             with self._lock:
-                host = self._hosts.setdefault(place, Host(origin, self.session.settings.batch_read_timeout, extra))
-                host.prefix = place
+                host = self._hosts.setdefault(place, made)
         return host
 
     def kept(self, host: Host) -> Exchange | None:
