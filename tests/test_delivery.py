@@ -1,8 +1,10 @@
 """Exactly what was asked for comes out, or an error that names the first entry that did not: never less in silence."""
 
+import gc
 import os
 import random
 from base64 import b64encode
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 
 import oracle
 import wire
-from aisfast._delivery import Form
+from aisfast._blocks import idle_memory, trim
+from aisfast._delivery import Form, Want
 from aisfast.errors import AISConnectionError, ErrObjNotFound, IncompleteBatchError, LimitError, WireError
-from delivering import FORMS, cut, deliver, delivery_of, entries_of
+from delivering import FORMS, Feed, cut, deliver, delivery_of, entries_of
 from wire import Entry
 
 KIB = 1024
@@ -960,6 +963,51 @@ def test_into_is_let_go_of():
         memory.extend(b"x")
     del got
     memory.extend(b"x")
+
+
+# ------------------------------------------------------------------------------------------------------------ the slab
+
+
+@pytest.mark.parametrize("cut_at_misses", [False, True], ids=["in one read", "a read up to each"])
+@pytest.mark.parametrize("given", [0, 10, 100_000, 10_000_000])
+@BOTH
+def test_columns_with_entries_from_elsewhere(write, given, cut_at_misses):
+    """They take their place before what has been received and not yet decoded."""
+    shape = [None, b"x" * 700, None, noise(200_000), None, None, b"end", None]
+    entries = [Entry(f"o{i}", data or b"", missing=data is None) for i, data in enumerate(shape)]
+    answer = write(entries)
+    pieces = [answer.raw]
+    if cut_at_misses:  # the read ends behind the header of a missing entry: nothing is left to be decoded
+        ends = [0, *(answer.ends[i] for i, data in enumerate(shape) if data is None), len(answer.raw)]
+        pieces = [answer.raw[a:b] for a, b in pairwise(ends)]
+    for into in (None, bytearray(5 * given + 201_000)):
+        delivery = delivery_of(entries_of(entries), Form.COLUMNS, streaming=is_streaming(write), into=into)
+        delivery.hold_misses = True
+        feed = Feed(delivery, pieces, is_streaming(write))
+        feed.open()
+        elsewhere = noise(given, 2)
+        while not delivery.fill():
+            if delivery.want == Want.MISS:
+                delivery.supply(elsewhere)
+            else:
+                feed.pump()
+        feed.finish()
+        assert feed.reusable
+        data, _, _ = delivery.columns()
+        assert bytes(memoryview(data)) == b"".join(elsewhere if data is None else data for data in shape)
+
+
+def test_slab_takes_no_more_than_was_received():
+    """With nothing known of the sizes it doubles; with a size known it has that from the beginning."""
+    entries = [Entry(f"o{i}", noise(50_000, i)) for i in range(100)]
+    raw = wire.streaming(entries).raw
+    for expected, most in ((0, 2 * 5_000_000 + MIB), (5_000_000, 5_000_000 + MIB)):
+        gc.collect()
+        trim()
+        got = deliver(entries_of(entries), [raw], Form.COLUMNS, expected=expected)
+        assert payloads(got) == whole(entries)
+        del got
+        assert 5_000_000 <= idle_memory() <= most
 
 
 # --------------------------------------------------------------------------------------------------- how much is copied

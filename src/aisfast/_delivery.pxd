@@ -44,6 +44,7 @@ cdef class Delivery:
     cdef int64_t max_entry
     cdef str mime               # output format
     cdef bint packs             # it is another than ".tar"
+    cdef bint in_place          # COLUMNS: `buffer` is the slab, where bytes lie behind the payloads
 
     # where it stands
     cdef readonly Py_ssize_t index      # the next entry to be handed out; all before it are verified
@@ -149,6 +150,9 @@ cdef class Delivery:
     cdef uint8_t *slab_at(self) noexcept
     cdef int reserve(self, Py_ssize_t room) except -1
     cdef int make_room(self) except -1
+    cdef int make_room_in_slab(self) except -1
+    cdef int make_gap(self) except -1
+    cdef int grow_slab(self, Py_ssize_t at_least) except -1
     cdef int make_room_packed(self) except -1
     cdef int new_arena(self) except -1
     cdef int verify(self, const uint8_t *name, Py_ssize_t n, int64_t size) except -1

@@ -22,7 +22,9 @@ Where a payload goes depends on the form it is handed out in:
     PAIRS       a `bytes` object of its own; from 64 KiB on, reads go straight into it
     ITEMS       stays in the block it was received into; one that does not fit there moves to the next block, or to
                 a block of its own
-    COLUMNS     one slab, payloads back to back; from 64 KiB on, reads go straight into it
+    COLUMNS     one slab, payloads back to back. Reads go into it behind the last payload, and each payload moves down
+                over the headers before it while it is in the caches; copying out of another buffer costs twice that.
+                Into memory of the caller's nothing but payload is written: there it is as for PAIRS
 """
 
 cimport cython
@@ -60,7 +62,7 @@ cdef enum:
     # bytes
     READ_SIZE = 0x40000         # most a read into the buffer may bring
     DIRECT_READ = 0x100000      # the same, straight into a payload
-    STAGING = 0x40000           # the buffer of PAIRS and COLUMNS: payloads are copied out while they are in the caches
+    STAGING = 0x40000           # the buffer that payloads are copied out of, while they are in the caches
     DIRECT = 0x10000            # a payload with so much missing is read straight into its place
     ARENA = 0x80000             # a block of ITEMS
     OWN_BLOCK = 0x20000         # an item larger than this that does not fit in its arena gets a block of its own
@@ -241,6 +243,7 @@ cdef class Delivery:
         self.max_entry = max_entry
         self.mime = mime
         self.packs = mime != ".tar"
+        self.in_place = form == COLUMNS and into is None and mime != ".zip"
         self.expected = <Py_ssize_t> min(expected, MOST_EXPECTED)
         self.url = ""
         self.want = ANSWER
@@ -321,7 +324,8 @@ cdef class Delivery:
         """Memory for the next read; to be released before `commit`."""
         cdef Py_ssize_t n
         cdef object owner
-        if self.dest != NULL and self.pos == self.end and self.size - self.filled >= DIRECT and not self.packs:
+        if self.dest != NULL and self.pos == self.end and self.size - self.filled >= DIRECT \
+                and not self.packs and not self.in_place:
             self.reserve(min(self.size, self.filled + GROWTH))
             self.lent = self.dest + self.filled
             n = min(self.size, self.room) - self.filled     # never more than is missing: framing only shrinks
@@ -332,7 +336,7 @@ cdef class Delivery:
             elif self.form == ITEMS:
                 owner = self.own_block
             else:
-                owner = self if self.has_into else self.slab
+                owner = self
         elif self.packs:
             self.make_room_packed()
             self.lent = self.packed.data + self.packed_end
@@ -571,6 +575,7 @@ cdef class Delivery:
                 self.begin_payload()
                 self.reserve(self.size)
                 self.copy_given(self.dest)
+                self.dest = NULL
             elif self.cut_at:
                 memmove(self.slab_at(), self.slab_at() + self.cut_at, <size_t> self.size)
                 self.cut_at = 0
@@ -728,10 +733,11 @@ cdef class Delivery:
                         run = min(self.limit() - self.pos, self.size - self.filled)
                     if run > 0:
                         self.reserve(self.filled + run)
-                        memcpy(self.dest + self.filled, self.buffer.data + self.pos, <size_t> run)
+                        if self.dest + self.filled != self.buffer.data + self.pos:
+                            memmove(self.dest + self.filled, self.buffer.data + self.pos, <size_t> run)
+                            self.bytes_copied += run
                         self.filled += run
                         self.pos += run
-                        self.bytes_copied += run
                     if self.filled < self.size or self.end - self.pos < self.held_here():
                         if self.inflate():
                             continue
@@ -955,6 +961,11 @@ cdef class Delivery:
                 self.room = min(self.size, GROWTH)
                 self.whole_bytes = _new_bytes(NULL, self.room)
                 self.dest = <uint8_t *> _bytes_at(self.whole_bytes)
+        elif self.in_place:
+            if self.given is not None:
+                self.make_gap()
+            self.room = self.size           # what has come lies behind, and moves down
+            self.dest = self.slab_at()
         else:
             if self.has_into and self.size > self.into.len - self.used:
                 raise LimitError(
@@ -999,6 +1010,8 @@ cdef class Delivery:
 
     cdef int make_room(self) except -1:
         """Have room in the buffer behind `end`."""
+        if self.in_place:
+            return self.make_room_in_slab()
         if self.buffer is None:
             self.buffer = take_block(ARENA if self.form == ITEMS else STAGING)
         if self.form == ITEMS:
@@ -1010,6 +1023,43 @@ cdef class Delivery:
             memmove(self.buffer.data, self.buffer.data + self.pos, <size_t> (self.end - self.pos))
             self.end -= self.pos
             self.pos = 0
+        return 0
+
+    cdef int make_room_in_slab(self) except -1:
+        """Have room in the slab behind `end`. What was not decoded yet moves down to what was, so that the rest of a
+        payload is received where it belongs."""
+        cdef Py_ssize_t floor = self.used
+        if self.state >= PAYLOAD:
+            floor += self.filled
+        if self.slab is None:
+            self.slab = self.buffer = take_block(self.expected + STAGING)
+        if self.pos != floor:
+            memmove(self.slab.data + floor, self.slab.data + self.pos, <size_t> (self.end - self.pos))
+            self.end -= self.pos - floor
+            self.pos = floor
+        if self.slab.capacity - self.end < STAGING // 2:
+            self.grow_slab(self.end + STAGING)
+        return 0
+
+    cdef int make_gap(self) except -1:
+        """Have room in the slab for a payload of `size` bytes that was got in another way, before what was not decoded
+        yet."""
+        cdef Py_ssize_t left = self.end - self.pos
+        cdef Py_ssize_t behind = self.used + self.size
+        if self.slab is None:
+            self.make_room_in_slab()
+        if behind > self.pos:
+            self.grow_slab(behind + left)
+            memmove(self.slab.data + behind, self.slab.data + self.pos, <size_t> left)
+            self.pos = behind
+            self.end = behind + left
+        return 0
+
+    cdef int grow_slab(self, Py_ssize_t at_least) except -1:
+        if at_least > self.slab.capacity:
+            self.slab.grow(max(at_least, 2 * self.slab.capacity))
+            if self.dest != NULL:
+                self.dest = self.slab_at()
         return 0
 
     cdef int make_room_packed(self) except -1:
