@@ -234,7 +234,7 @@ def test_memory_kept_idle_is_bounded():
     trim()
     blocks = [items_of(batch(1, 3 * MIB, i)) for i in range(120)]
     del blocks
-    assert 0 < idle_memory() <= 256 * MIB
+    assert 0 < idle_memory() <= 512 * MIB
     trim()
 
 

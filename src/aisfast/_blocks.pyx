@@ -18,7 +18,7 @@ cdef enum:
     MAX_IDLE_REGIONS = 64
     GRAIN = 64 * 1024                  # capacities are multiples of it, so that near sizes share regions
 
-cdef Py_ssize_t MAX_IDLE = 256 << 20   # bytes of idle memory kept for reuse
+cdef Py_ssize_t MAX_IDLE = 512 << 20   # bytes of idle memory kept for reuse
 
 cdef struct Region:
     uint8_t *data
