@@ -60,7 +60,7 @@ fuzz: $(VENV)/tests
 # what reads bytes of others, under AddressSanitizer and UndefinedBehaviorSanitizer;
 # not what measures time or memory
 SANITIZED := $(addprefix tests/test_,$(addsuffix .py,decode_http decode_multipart decode_tar decode_captures properties \
-	fuzz delivery delivery_captures lifetime limits batch faults transport))
+	fuzz delivery delivery_captures lifetime columns limits batch faults transport))
 sanitize: $(VENV)/tests
 	$(BIN)/python -m pip install --quiet $(BUILD_TOOLS)
 	AISFAST_SANITIZE=1 $(INSTRUMENTED)

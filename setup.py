@@ -6,7 +6,7 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ["_blocks", "_decode", "_zip", "_request", "_items", "_delivery", "_official"]
+MODULES = ["_blocks", "_decode", "_zip", "_request", "_items", "_delivery", "_official", "_arrow"]
 
 debug = bool(os.environ.get("AISFAST_DEBUG"))
 if sys.platform == "win32":

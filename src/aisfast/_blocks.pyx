@@ -9,8 +9,8 @@ bounded number of idle bytes, newest first (they are the ones in the caches).
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
@@ -160,9 +160,13 @@ cdef Span span(object owner, uint8_t *at, Py_ssize_t size, bint readonly):
     return self
 
 
-def span_of(bytes data not None) -> Span:
-    """All of `data` as a read-only Span."""
-    return span(data, <uint8_t *> PyBytes_AS_STRING(data), len(data), True)
+def span_of(data) -> Span:
+    """All of a contiguous buffer as a read-only Span."""
+    cdef object view = memoryview(data)
+    cdef Py_buffer *buffer = PyMemoryView_GET_BUFFER(view)
+    if not PyBuffer_IsContiguous(buffer, c"C"):
+        raise BufferError("this memory is not contiguous")
+    return span(view, <uint8_t *> buffer.buf, buffer.len, True)
 
 
 def trim() -> int:
