@@ -60,9 +60,9 @@ COPIED = {
     "items 100k": 18_510,
     "items 1m": 784_760,
     "columns 1k": 400 * 1 * KIB,
-    "columns 10k": 1_006_739,
-    "columns 100k": 967_232,
-    "columns 1m": 782_013,
+    "columns 10k": 1_016_854,
+    "columns 100k": 1_181_992,
+    "columns 1m": 784_184,
 }
 
 

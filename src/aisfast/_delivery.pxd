@@ -151,6 +151,7 @@ cdef class Delivery:
     cdef int reserve(self, Py_ssize_t room) except -1
     cdef int make_room(self) except -1
     cdef int make_room_in_slab(self) except -1
+    cdef Py_ssize_t most_in_slab(self) noexcept
     cdef int make_gap(self) except -1
     cdef int grow_slab(self, Py_ssize_t at_least) except -1
     cdef int make_room_packed(self) except -1

@@ -61,7 +61,7 @@ cdef extern from "Python.h":
 cdef enum:
     # bytes
     READ_SIZE = 0x40000         # most a read into the buffer may bring
-    DIRECT_READ = 0x100000      # the same, straight into a payload
+    DIRECT_READ = 0x100000      # the same, straight into a payload or the slab
     STAGING = 0x40000           # the buffer that payloads are copied out of, while they are in the caches
     DIRECT = 0x10000            # a payload with so much missing is read straight into its place
     ARENA = 0x80000             # a block of ITEMS
@@ -346,7 +346,7 @@ cdef class Delivery:
         else:
             self.make_room()
             self.lent = self.buffer.data + self.end
-            self.lent_size = min(self.buffer.capacity - self.end, READ_SIZE)
+            self.lent_size = min(self.buffer.capacity - self.end, self.most_in_slab() if self.in_place else READ_SIZE)
             self.lent_direct = False
             owner = self.buffer
         return memoryview(span(owner, self.lent, self.lent_size, False))
@@ -1040,6 +1040,14 @@ cdef class Delivery:
         if self.slab.capacity - self.end < STAGING // 2:
             self.grow_slab(self.end + STAGING)
         return 0
+
+    cdef Py_ssize_t most_in_slab(self) noexcept:
+        """Most that the next read into the slab may bring: of a large payload its rest and no more, so that it need not
+        move; where payloads are small, many of them."""
+        cdef Py_ssize_t missing = self.size - self.filled if self.state == PAYLOAD else 0
+        if missing >= READ_SIZE:
+            return min(missing, DIRECT_READ)
+        return DIRECT_READ if 0 < self.size < READ_SIZE else READ_SIZE
 
     cdef int make_gap(self) except -1:
         """Have room in the slab for a payload of `size` bytes that was got in another way, before what was not decoded
