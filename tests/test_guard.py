@@ -152,8 +152,8 @@ def counted(directory: Path) -> dict[str, float]:
         pytest.skip("needs valgrind")
     library = compiled(TELLING, directory / "telling.so")
     command = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={directory}/out.%p")
-    # a copy counts by its vectors: as one instruction that repeats it would be as many as bytes
-    tunables = "glibc.cpu.x86_rep_movsb_threshold=0x7fffffff"
+    # a copy counts by its vectors, not by its bytes; and malloc does the same whatever was freed before
+    tunables = "glibc.cpu.x86_rep_movsb_threshold=0x7fffffff:glibc.malloc.tcache_count=0:glibc.malloc.top_pad=0x4000000"
     objects = run("instructions", library, before=command, GLIBC_TUNABLES=tunables)
     counts = {}
     for path in directory.glob("out.*"):
