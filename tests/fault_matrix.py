@@ -44,7 +44,7 @@ SIZES = (700, 5000, 1024, 0, 3000, 1, 70_000, 0, 512, 2000, 300, 1500)
 NAMES = [f"{index:02}.bin" for index in range(len(SIZES))]
 DATA = [bytes([65 + index]) * size for index, size in enumerate(SIZES)]
 FIRST, FIFTH, LARGE, LAST = NAMES[0], NAMES[5], NAMES[6], NAMES[-1]
-DEADLINE = 1.5  # seconds, for a batch whose fault does not go away
+DEADLINE = 2.5  # seconds, for a batch whose fault does not go away
 READ_TIMEOUT = 0.8  # of a client that is to meet a silence; else it is long, and the machine may be slow
 
 

@@ -52,6 +52,8 @@ class Parked:
 Need = Exchange | float | Callable[[], Any] | Parked | None
 Steps = Generator[Need, Any, Any]
 PARKED = Parked()
+LOOK = 0.05  # seconds for which reads go on without a look at all else
+BYTES = int(Want.BYTES)
 
 
 class Call:
@@ -163,8 +165,7 @@ class Call:
                 self.transport.sweep()
             step = resume.next(self._now())
             if type(step) is Read:
-                yield from self._read(step.until + self._away)
-                yield None
+                yield from self._read(step.until)
                 continue
             if self._exchange is not None and self.delivery.want == Want.ANSWER:
                 self._end_answer()
@@ -184,27 +185,37 @@ class Call:
             yield None
 
     def _read(self, until: float) -> Steps:
-        exchange, delivery = self._exchange, self.delivery
+        """Read on while nothing but bytes is wanted; now and then `Resume` is asked again whether that is so."""
+        exchange, delivery, resume = self._exchange, self.delivery, self.resume
         assert exchange is not None
+        low_water = resume.policy.low_water
         began = monotonic()
-        due = delivery.due if self.resume.policy.low_water else 0
-        try:
-            if exchange.expect(until, due):
-                yield exchange
-            while True:
-                with delivery.get_buffer() as buffer:
-                    n = self._receive(exchange, buffer)
-                if n >= 0:
-                    break
-                yield exchange
-        except OSError as error:
-            delivery.on_error(self._failure(error, delivery.url, exchange.limit))
-            return
-        if n:
-            now = monotonic()
-            delivery.commit(n, now, 0, now - max(began, self._back_at))
-        else:
-            delivery.on_eof()
+        look = min(began - self._away + LOOK, until)
+        while True:
+            try:
+                if exchange.expect(until + self._away, delivery.due if low_water else 0):
+                    yield exchange
+                while True:
+                    with delivery.get_buffer() as buffer:
+                        n = self._receive(exchange, buffer)
+                    if n >= 0:
+                        break
+                    yield exchange
+            except OSError as error:
+                delivery.on_error(self._failure(error, delivery.url, exchange.limit))
+                n = 0
+            else:
+                if n:
+                    now = monotonic()
+                    delivery.commit(n, now, 0, now - max(began, self._back_at))
+                else:
+                    delivery.on_eof()
+            yield None
+            began = monotonic()
+            now = began - self._away
+            if not n or now >= look or delivery.want != BYTES or delivery.index == delivery.count or self.over:
+                return
+            resume.note(now)
 
     def _receive(self, exchange: Exchange, buffer: memoryview) -> int:
         """What has come, as `Exchange.receive`, and as far as there is room."""

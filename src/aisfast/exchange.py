@@ -81,6 +81,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_full",
         "_mark",
         "_reads",
         "_streams",
@@ -115,6 +116,7 @@ class Exchange:
         self._mark = 1
         self._streams = False  # the read under way is one of many
         self._stuck = False  # nothing could be sent
+        self._full = False  # the last read has brought all that it had room for
         self._reads = poll_of(sock)
         if not self.blocks:
             sock.setblocking(False)
@@ -139,7 +141,8 @@ class Exchange:
             self._set_mark(mark)
         if mark > 1:
             self.wake = min(self.until, now + GATHERING)
-        return not self._tls  # it holds decrypted bytes of its own
+        # TLS holds decrypted bytes of its own; and where a read has brought all that it could, more will be there
+        return not (self._tls or (self._full and mark == 1))
 
     def wait(self) -> None:
         """Until something can be read (or sent), but not beyond `wake`."""
@@ -188,8 +191,9 @@ class Exchange:
             return -1
         if self.record is not None:
             self.record.read(buffer[:n])
+        self._full = n == len(buffer)
         if self._streams and n:
-            self.host.low_water.came(n + RECORD if self._tls else n, self._mark, n == len(buffer))
+            self.host.low_water.came(n + RECORD if self._tls else n, self._mark, self._full)
         return n
 
     def _receive_more(self, buffer: memoryview, n: int) -> int:

@@ -208,7 +208,7 @@ class Resume:
         delivery = self.delivery
         if self._start is None:
             self._start = self._kept_at = now
-        self._note(now)
+        self.note(now)
         if delivery.index == delivery.count:
             if self._asking:
                 self._came_whole(now)
@@ -675,7 +675,7 @@ class Resume:
 
     # --------------------------------------------------------------------------------------------------------- patience
 
-    def _note(self, now: float) -> None:
+    def note(self, now: float) -> None:
         """Count the silence since the latest kept byte, if one has come."""
         delivery = self.delivery
         kept = delivery.kept_bytes
