@@ -7,9 +7,11 @@ a language, which gzip makes about a third as large.
 
 from __future__ import annotations
 
+import array
 import functools
 import random
 import sys
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,8 @@ from aisfast.emulator.outputs import WRITERS  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
 STEP = 257  # bytes the window moves from one payload to the next
-COPY = 32 * KIB  # a buffered archive is sent in pieces of this size
+COPY = 32 * KIB  # a buffered archive is sent in pieces of this size, and an object read in such
+BUFFER = 4 * KIB  # of Go's HTTP server in front of the socket
 TEXT = 8 * MIB  # after so many bytes the text begins anew: further than any compressor looks back
 
 
@@ -60,6 +63,10 @@ WORKLOADS = {
         Workload("10k", 10_000, 10 * KIB),
         Workload("100k", 2_000, 100 * KIB),
         Workload("1m", 300, MIB),
+        Workload("live-1k", 5_000, KIB),
+        Workload("live-10k", 5_000, 10 * KIB),
+        Workload("live-100k", 1_000, 100 * KIB),
+        Workload("live-1m", 200, MIB),
         Workload("text-1k", 4_000, KIB, text=True),
         Workload("text-10k", 1_000, 10 * KIB, text=True),
         Workload("text-100k", 100, 100 * KIB, text=True),
@@ -143,3 +150,51 @@ def answer_file(workload: Workload, streaming: bool = True, seed: int = 1, mime:
         partial.write_bytes(answer(workload, streaming, seed, mime))
         partial.replace(path)
     return path
+
+
+class Pace(NamedTuple):
+    """How long a live target works, in microseconds (what one took on loopback, the cost of sending included)."""
+
+    entry: float = 55.0  # before the first byte of an entry: find, open
+    piece: float = 8.0  # for each 32 KiB of it, at most: read, write
+
+    def file(self, workload: Workload, seed: int = 1) -> Path:
+        """The file that tells the replay server how a streaming answer is sent: for each send the nanoseconds of work
+        before it, and its bytes."""
+        path = BUILD / f"{workload.name}.tar-streaming-{seed}-{self.entry:g}-{self.piece:g}.pace"
+        whole = answer_file(workload, True, seed)
+        if not path.exists() or path.stat().st_mtime < whole.stat().st_mtime:
+            with whole.open("rb") as file:
+                head = file.read(4 * KIB).index(b"\r\n\r\n") + 4
+            numbers = array.array("I")
+            for work, size in self._sends(workload, head):
+                numbers.extend((round(1e3 * work), size))
+            path.write_bytes(numbers.tobytes())
+        return path
+
+    def _sends(self, workload: Workload, head: int) -> Iterator[tuple[float, int]]:
+        """Work, and bytes sent then: as Go's HTTP server makes them of what the target writes."""
+        writes: list[tuple[float, int]] = []
+        for _ in range(workload.count):
+            whole, rest = divmod(workload.size, COPY)
+            gap = -workload.size % 512
+            writes += [(self.entry, 512), *[(self.piece, COPY)] * whole, (self.piece if rest else 0, rest), (0, gap)]
+        writes += [(0, 512)] * 2
+        framed = [(0.0, head)]
+        for work, size in buffered(2048, writes):
+            framed += [(work, len(f"{size:x}\r\n")), (0, size), (0, 2)]
+        return buffered(BUFFER, [*framed, (0, len("0\r\n\r\n"))])
+
+
+def buffered(limit: int, writes: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
+    """What a buffer of Go's passes on of what is written to it, with the work done since it last did."""
+    held, done = 0, 0.0
+    for work, size in writes:
+        done += work
+        while size > limit - held:
+            passed, taken = (limit, limit - held) if held else (size, size)
+            yield done, passed
+            held, done, size = 0, 0.0, size - taken
+        held += size
+    if held:
+        yield done, held

@@ -1,9 +1,11 @@
 /* Answers every GetBatch request with bytes made beforehand: a server that costs what the kernel costs.
  *
- *     replay NAME=FILE ...
+ *     replay NAME=FILE[:PACE] ...
  *
  * FILE is a whole HTTP answer; NAME is the bucket it answers for. Two ports on loopback are opened and printed as
- * "TARGET PROXY\n". The target sends the file of the bucket in the request's path, in one plain send loop. The proxy
+ * "TARGET PROXY\n". The target sends the file of the bucket in the request's path, in one plain send loop; with PACE, as
+ * a live target does: that file holds pairs of 32-bit numbers, the nanoseconds that the target works before a send and
+ * the bytes of that send. It works as a target works, by using its processor, not by sleeping. The proxy
  * answers with a 307 to the target, and with a cluster map when asked for one. A request's body is read by its
  * Content-Length and thrown away. Keep-alive, one thread per connection, TCP_NODELAY. Ends when its stdin does.
  */
@@ -15,6 +17,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MSG_NOSIGNAL
@@ -31,7 +35,8 @@
 #define MAP_POPULATE 0
 #endif
 
-struct answer { const char *name; size_t name_size; const char *data; size_t size; };
+struct step { uint32_t work, size; };
+struct answer { const char *name; size_t name_size; const char *data; size_t size; const struct step *steps; size_t step_count; };
 struct connection { int fd; int is_proxy; };
 
 static struct answer answers[64];
@@ -47,6 +52,23 @@ static int send_all(int fd, const char *data, size_t size) {
         if (n <= 0) return -1;
         data += n;
         size -= (size_t) n;
+    }
+    return 0;
+}
+
+static uint64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t) time.tv_sec * 1000000000u + (uint64_t) time.tv_nsec;
+}
+
+/* What a live target does: it works, sends what its 4 KiB buffer could not hold, works again. */
+static int send_paced(int fd, const struct answer *answer) {
+    const char *data = answer->data;
+    for (size_t i = 0; i < answer->step_count; i++) {
+        for (uint64_t until = now() + answer->steps[i].work; now() < until;) { }
+        if (send_all(fd, data, answer->steps[i].size)) return -1;
+        data += answer->steps[i].size;
     }
     return 0;
 }
@@ -90,7 +112,7 @@ static int respond(int fd, int is_proxy, char *path) {
     if (!answer)
         return send_text(fd, "404 Not Found", "Content-Type: application/json\r\n",
                          "{\"message\":\"the replay server has no such bucket\",\"status\":404}");
-    if (!is_proxy) return send_all(fd, answer->data, answer->size);
+    if (!is_proxy) return answer->steps ? send_paced(fd, answer) : send_all(fd, answer->data, answer->size);
     char headers[4096];
     char *query = strchr(path, '?');
     if (query) *query++ = 0;
@@ -171,19 +193,36 @@ static void *accept_all(void *argument) {
     return NULL;
 }
 
+static const char *map_file(const char *file, size_t *size) {
+    struct stat status;
+    int fd = open(file, O_RDONLY);
+    if (fd < 0 || fstat(fd, &status)) die(file);
+    void *data = mmap(NULL, (size_t) status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    if (data == MAP_FAILED) die("mmap");
+    close(fd);
+    *size = (size_t) status.st_size;
+    return data;
+}
+
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     for (int i = 1; i < argc && answer_count < 64; i++) {
         char *file = strchr(argv[i], '=');
-        struct stat status;
-        if (!file) { fprintf(stderr, "usage: replay NAME=FILE ...\n"); return 2; }
+        if (!file) { fprintf(stderr, "usage: replay NAME=FILE[:PACE] ...\n"); return 2; }
         *file++ = 0;
-        int fd = open(file, O_RDONLY);
-        if (fd < 0 || fstat(fd, &status)) die(file);
-        void *data = mmap(NULL, (size_t) status.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-        if (data == MAP_FAILED) die("mmap");
-        close(fd);
-        answers[answer_count++] = (struct answer) {argv[i], strlen(argv[i]), data, (size_t) status.st_size};
+        char *pace = strchr(file, ':');
+        if (pace) *pace++ = 0;
+        struct answer *answer = &answers[answer_count++];
+        answer->name = argv[i];
+        answer->name_size = strlen(argv[i]);
+        answer->data = map_file(file, &answer->size);
+        if (pace) {
+            size_t size = 0, sent = 0;
+            answer->steps = (const struct step *) map_file(pace, &size);
+            answer->step_count = size / sizeof *answer->steps;
+            for (size_t j = 0; j < answer->step_count; j++) sent += answer->steps[j].size;
+            if (sent != answer->size) { fprintf(stderr, "%s: not the pace of %s\n", pace, file); return 2; }
+        }
     }
     struct listener target = {.is_proxy = 0}, proxy = {.is_proxy = 1};
     pthread_t threads[2];

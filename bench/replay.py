@@ -29,11 +29,18 @@ def build(source: str, target: str, *flags: str) -> Path:
 
 
 class Replay:
-    """A running replay server, a process of its own: `answers` maps bucket names to answers' files."""
+    """A running replay server, a process of its own.
 
-    def __init__(self, answers: dict[str, Path]) -> None:
+    Args:
+        answers: Bucket names to answers' files.
+        paces: Bucket names to files that tell how such an answer is sent; without: as fast as the kernel takes it.
+    """
+
+    def __init__(self, answers: dict[str, Path], paces: dict[str, Path] | None = None) -> None:
         program = build("replay.c", "replay", "-pthread")
-        arguments = [f"{name}={path}" for name, path in answers.items()]
+        arguments = [
+            f"{name}={path}" + (f":{paces[name]}" if paces and name in paces else "") for name, path in answers.items()
+        ]
         self._process = subprocess.Popen(
             [str(program), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -60,20 +67,34 @@ class Replay:
 
 
 class Drain:
-    """The raw drain on one kept connection to the target."""
+    """The raw drain on one kept connection.
 
-    def __init__(self, port: int, request: bytes, answer_size: int) -> None:
+    Args:
+        answer_size: Bytes of the whole answer; 0: to its last chunk.
+    Attributes:
+        reads: Of all answers so far.
+    """
+
+    def __init__(self, port: int, request: bytes, answer_size: int, host: str = "127.0.0.1") -> None:
         self._call = ctypes.CDLL(str(build("drain.c", "drain.so", "-shared", "-fPIC"))).drain
-        self._call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t]
+        self._reads = ctypes.c_size_t()
+        size_of = ctypes.c_size_t
+        self._call.argtypes = [ctypes.c_int, ctypes.c_char_p, size_of, size_of, ctypes.POINTER(size_of)]
         self._call.restype = ctypes.c_long
-        self._request, self._size = request, answer_size
-        self._socket = socket.create_connection(("127.0.0.1", port))
+        self.request, self._size = request, answer_size
+        self._socket = socket.create_connection((host, port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def reads(self) -> int:
+        return self._reads.value
 
     def __call__(self) -> int:
         """One answer; its bytes."""
-        got: int = self._call(self._socket.fileno(), self._request, len(self._request), self._size)
-        if got != self._size:
+        got: int = self._call(
+            self._socket.fileno(), self.request, len(self.request), self._size, ctypes.byref(self._reads)
+        )
+        if got != (self._size or got) or got < 0:
             raise ConnectionError("the raw drain lost its connection")
         return got
 
