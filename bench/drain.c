@@ -1,6 +1,7 @@
 /* The raw drain, a plain recv loop: one send of a ready request, then recv into one small, hot buffer until `expected`
  * bytes of the answer have come (0: until a read ends with the last chunk). No JSON, no HTTP, no decoding: the floor of a
- * client that copies from a TCP socket and reads whatever is there. Counts its reads. */
+ * client that copies from a TCP socket and reads whatever is there. Counts its reads. With a slab of `expected` bytes it
+ * receives into that, one read behind the other, and what it returns is still there afterwards. */
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 
 static char hot[128 << 10];
 
-long drain(int fd, const char *request, size_t size, size_t expected, size_t *reads) {
+long drain(int fd, const char *request, size_t size, size_t expected, size_t *reads,
+           char *slab) {
     size_t got = 0;
     while (size) {
         ssize_t n = send(fd, request, size, 0);
@@ -19,8 +21,8 @@ long drain(int fd, const char *request, size_t size, size_t expected, size_t *re
         size -= (size_t) n;
     }
     for (;;) {
-        size_t want = expected && expected - got < sizeof hot ? expected - got : sizeof hot;
-        ssize_t n = recv(fd, hot, want, 0);
+        size_t want = expected && (slab || expected - got < sizeof hot) ? expected - got : sizeof hot;
+        ssize_t n = recv(fd, slab ? slab + got : hot, want, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return -1;
         got += (size_t) n;

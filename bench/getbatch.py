@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
+import io
 import json
 import os
 import platform
@@ -22,7 +23,9 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +35,12 @@ import payloads
 import replay
 
 OURS = ("get", "stream", "fetch")
-PACKAGES = ("aistore", "requests", "urllib3", "pydantic", "numpy", "isal", "lz4")  # their versions are reported
+PEERS = ("pycurl+spdl", "urllib3+spdl")  # the strongest that can be put together off the shelf
+FLOORS = ("drain", "slab")
+ALL = ("official", *OURS, *PEERS, *FLOORS)
+PACKAGES = (  # their versions are reported
+    "aistore", "requests", "urllib3", "pydantic", "numpy", "isal", "lz4", "pycurl", "spdl_io",
+)  # fmt: skip
 DISAGREE = 1.5  # ratios of medians and of minima that differ by more than this are flagged
 SERVER_BOUND = 1.3  # wall time over the drain's below which the server, not the client, sets the pace
 BUSY = 25e-6  # seconds of Python per object in the busy consumer
@@ -54,29 +62,84 @@ Results = Callable[
 ]  # sends a batch made from a list of names; what comes is what the library hands out
 
 
+def absent(name: str) -> str:
+    """The package that an alternative needs and that is not installed; or ""."""
+    needs = {"official": ["aistore"], "pycurl+spdl": ["pycurl", "spdl"], "urllib3+spdl": ["spdl"]}.get(name, [])
+    return next((package for package in needs if find_spec(package) is None), "")
+
+
 def results_of(
-    name: str, endpoint: str, workload: payloads.Workload, streaming: bool, mime: str = ".tar"
+    name: str, endpoint: str, workload: payloads.Workload, streaming: bool, mime: str = ".tar", ca: str | None = None
 ) -> Results:
-    """An alternative on a client of its own, made once; the batch and its JSON are made at each call."""
+    """An alternative on a client of its own, made once; the batch and its JSON are made at each call.
+
+    Args:
+        ca: Path of the certificate to trust.
+    """
+    if name in PEERS:
+        return peer(name, endpoint, workload, ca)
     client: Any
     if name == "official":
         from aistore.sdk import Client
 
-        client = Client(endpoint)
+        client = Client(endpoint, ca_cert=ca)
     else:
         import aisfast
 
-        client = aisfast.Client(endpoint)
+        client = aisfast.Client(endpoint, ca_cert=ca)
     bucket, names = client.bucket(workload.name), workload.names
     method = "get" if name == "official" else name
     options = {"output_format": mime, "streaming_get": streaming}
     return lambda: getattr(client.batch(names, bucket=bucket, **options), method)()
 
 
+def peer(name: str, endpoint: str, workload: payloads.Workload, ca: str | None) -> Results:
+    """An HTTP client and spdl_io's TAR reader, each as fast as it is known to go: streaming mode, nothing checked."""
+    from spdl.io import iter_tarfile
+
+    url = f"{endpoint}/v1/ml/moss/{workload.name}?provider=ais"
+
+    def body() -> bytes:
+        entries = [{"objname": name} for name in workload.names]
+        return json.dumps({"mime": ".tar", "in": entries, "coer": True, "onob": False, "strm": True}).encode()
+
+    if name == "pycurl+spdl":
+        import pycurl
+
+        curl = pycurl.Curl()
+        curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.FOLLOWLOCATION, True)
+        curl.setopt(pycurl.CUSTOMREQUEST, "GET")
+        curl.setopt(pycurl.HTTPHEADER, ["Content-Type: application/json", "Expect:"])
+        curl.setopt(pycurl.BUFFERSIZE, 512 << 10)
+        if ca:
+            curl.setopt(pycurl.CAINFO, ca)
+
+        def results() -> Any:
+            into = io.BytesIO()
+            curl.setopt(pycurl.POSTFIELDS, body())
+            curl.setopt(pycurl.WRITEFUNCTION, into.write)
+            curl.perform()
+            return iter_tarfile(into.getvalue())
+    else:
+        import urllib3
+
+        pool = urllib3.PoolManager(ca_certs=ca)
+
+        def results() -> Any:
+            headers = {"Content-Type": "application/json"}
+            answer = pool.request("GET", url, body=body(), headers=headers, preload_content=False)
+            return iter_tarfile(io.BufferedReader(answer, 1 << 20))  # type: ignore[arg-type]
+
+    return results
+
+
 def pairs_of(name: str, results: Any) -> Iterator[tuple[str, Any]]:
     """(name, content) of what an alternative hands out."""
     if name in ("official", "get"):
         return ((info.obj_name, data) for info, data in results)
+    if name in PEERS:
+        return ((path.partition("/")[2], data) for path, data in results)
     return ((item.name, item.data) for item in results)
 
 
@@ -185,9 +248,9 @@ def measure(
 
 
 def scale(result: dict[str, dict[str, Any]], batches: int, idle: float) -> None:
-    """Makes the figures per batch, less `idle` seconds of the consumer's own time (the drain has none)."""
+    """Makes the figures per batch, less `idle` seconds of the consumer's own time (drains have none)."""
     for name, row in result.items():
-        own = {"wall": idle, "cpu": idle} if name != "drain" else {}
+        own = {"wall": idle, "cpu": idle} if name not in FLOORS else {}
         for sample in (row["first"], *row["samples"]):
             for field in Sample._fields:
                 sample[field] = sample[field] / batches - own.get(field, 0)
@@ -325,8 +388,8 @@ def table(workload: payloads.Workload, result: dict[str, dict[str, Any]], memory
     """One workload, for people."""
     lines = [
         f"{workload}   (min / median; ratios of medians)",
-        f"{'':10}{'first ms':>9}{'wall ms':>18}{'CPU ms':>18}{'us/obj':>9}{'s/GB':>7}"
-        f"{'off./it CPU':>12}{'wall':>7}{'it/drain CPU':>14}{'faults':>8}{'peak MiB':>10}",
+        f"{'':13}{'first ms':>9}{'wall ms':>18}{'CPU ms':>18}{'us/obj':>9}{'s/GB':>7}"
+        f"{'off./it CPU':>12}{'wall':>7}{'it/drain CPU':>14}{'faults':>8}{'switches':>10}{'peak MiB':>10}",
     ]
     for name, row in result.items():
 
@@ -339,11 +402,11 @@ def table(workload: payloads.Workload, result: dict[str, dict[str, Any]], memory
         cpu_text = f"{1e3 * cpu['min']:.2f} / {1e3 * cpu['median']:.2f}"
         peak = f"{memory[name] / 1024:.1f}" if name in memory else "-"
         lines.append(
-            f"{name:10}{1e3 * row['first']['wall']:>9.1f}{wall_text:>18}{cpu_text:>18}"
+            f"{name:13}{1e3 * row['first']['wall']:>9.1f}{wall_text:>18}{cpu_text:>18}"
             f"{1e6 * cpu['median'] / workload.count:>9.2f}"
             f"{1e9 * cpu['median'] / workload.payload_bytes:>7.2f}"
             f"{ratio('official_over_cpu'):>12}{ratio('official_over_wall'):>7}{ratio('over_drain_cpu'):>14}"
-            f"{row['faults']['median']:>8.0f}{peak:>10}"
+            f"{row['faults']['median']:>8.0f}{row['switches']['median']:>10.0f}{peak:>10}"
         )
     for name, row in result.items():
         lines += [f"  ! {name}: ratios to {flag}; run again on a quieter machine" for flag in row["flags"]]
@@ -369,16 +432,82 @@ def forget_proxies() -> None:
             del os.environ[variable]
 
 
+class Bench:
+    """A replay server, and all alternatives against it.
+
+    Args:
+        order: Of the alternatives within a round.
+    """
+
+    def __init__(
+        self, workloads: Iterable[payloads.Workload], streaming: bool, tls: bool, order: random.Random
+    ) -> None:
+        self._files = {w.name: payloads.answer_file(w, streaming) for w in [*workloads, payloads.WORKLOADS["tiny"]]}
+        self._streaming, self._tls, self._order = streaming, tls, order
+
+    @contextmanager
+    def served(self, direct: bool = False) -> Iterator[None]:
+        """While the server runs. `direct`: without a redirect."""
+        server = replay.TlsReplay(self._files) if self._tls else replay.Replay(self._files)
+        with server:
+            self._server = server
+            self._endpoint = server.direct if direct or self._tls else server.endpoint
+            yield
+
+    def run(self, workload: payloads.Workload, only: Iterable[str], consumer: str, rounds: int) -> dict[str, Any]:
+        """Samples and what is made of them, by alternative.
+
+        Raises:
+            SystemExit: One does not return what was stored; nothing is timed.
+        """
+        server = self._server
+        alternatives = {
+            name: results_of(name, self._endpoint, workload, self._streaming, ca=server.ca)
+            for name in only
+            if name not in FLOORS and (self._streaming or name not in PEERS)
+        }
+        check_equal(alternatives, workload)
+        calls: dict[str, Callable[[], object]] = {
+            name: loop(name, results, consumer) for name, results in alternatives.items()
+        }
+        size = self._files[workload.name].stat().st_size
+        request = request_body(workload, self._streaming)
+        drains: list[replay.Drain | replay.TlsDrain] = []
+        if self._tls:
+            if "drain" in only:
+                drains.append(replay.TlsDrain(server.target_port, server.ca, request, size))
+                calls["drain"] = drains[-1]
+        else:
+            for name in FLOORS:
+                if name in only:
+                    drains.append(replay.Drain(server.target_port, request, size, slab=name == "slab"))
+                    calls[name] = drains[-1]
+        batches = max(1, 2000 // workload.count)  # clocks are too coarse for one small batch
+        result = measure({name: repeated(call, batches) for name, call in calls.items()}, rounds, self._order)
+        scale(result, batches, BUSY * workload.count if consumer == "busy" else 0)
+        compare(result)
+        for drain in drains:
+            drain.close()
+        return result
+
+    def memory(self, workload: payloads.Workload, only: Iterable[str], consumer: str) -> dict[str, int]:
+        """KiB by which a batch raises the peak of a process, by alternative."""
+        return {
+            name: peak_growth(name, self._endpoint, workload, self._streaming, consumer)
+            for name in only
+            if name not in FLOORS
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workload", nargs="+", choices=sorted(payloads.WORKLOADS), default=payloads.MAIN)
-    parser.add_argument(
-        "--only", nargs="+", choices=("official", *OURS, "drain"), default=["official", *OURS, "drain"]
-    )
+    parser.add_argument("--only", nargs="+", choices=ALL, default=ALL)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--consumer", choices=("drop", "hold", "touch", "busy"), default="drop")
     parser.add_argument("--buffered", action="store_true", help="multipart answers")
     parser.add_argument("--direct", action="store_true", help="ask the target itself: no redirect")
+    parser.add_argument("--tls", action="store_true", help="HTTPS, from the target itself")
     parser.add_argument("--memory", action="store_true", help="peak memory too (a child process for each)")
     parser.add_argument("--seed", type=int, default=None, help="of the order within rounds")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -393,43 +522,20 @@ def main() -> None:
         return
 
     seed = options.seed if options.seed is not None else random.randrange(1 << 32)
-    order = random.Random(seed)
     report: dict[str, Any] = {
         "environment": environment(),
-        "options": vars(options) | {"seed": seed},
+        "options": vars(options) | {"seed": seed, "json": str(options.json) if options.json else None},
         "workloads": {},
     }
-    report["options"]["json"] = str(options.json) if options.json else None
-    files = {w.name: payloads.answer_file(w, streaming) for w in [*workloads, payloads.WORKLOADS["tiny"]]}
-    with replay.Replay(files) as server:
-        endpoint = server.direct if options.direct else server.endpoint
+    bench = Bench(workloads, streaming, options.tls, random.Random(seed))
+    with bench.served(options.direct):
+        for name in options.only:
+            if package := absent(name):
+                print(f"{name} is left out: {package} is not installed")
         for workload in workloads:
-            alternatives = {
-                name: results_of(name, endpoint, workload, streaming)
-                for name in options.only
-                if name != "drain"
-            }
-            check_equal(alternatives, workload)
-            calls: dict[str, Callable[[], object]] = {
-                name: loop(name, results, options.consumer) for name, results in alternatives.items()
-            }
-            if "drain" in options.only:
-                size = files[workload.name].stat().st_size
-                calls["drain"] = replay.Drain(server.target_port, request_body(workload, streaming), size)
-            batches = max(1, 2000 // workload.count)  # clocks are too coarse for one small batch
-            result = measure(
-                {name: repeated(call, batches) for name, call in calls.items()}, options.rounds, order
-            )
-            scale(result, batches, BUSY * workload.count if options.consumer == "busy" else 0)
-            compare(result)
-            memory = {}
-            if options.memory:
-                memory = {
-                    name: peak_growth(name, endpoint, workload, streaming, options.consumer)
-                    for name in alternatives
-                }
-            if "drain" in calls:
-                calls["drain"].close()  # type: ignore[attr-defined]
+            only = [name for name in options.only if not absent(name)]
+            result = bench.run(workload, only, options.consumer, options.rounds)
+            memory = bench.memory(workload, only, options.consumer) if options.memory else {}
             report["workloads"][workload.name] = {
                 "count": workload.count,
                 "size": workload.size,
