@@ -196,6 +196,36 @@ def _demo(args: argparse.Namespace) -> int:
     return run(args.endpoint, most=args.files)
 
 
+def _bench(args: argparse.Namespace) -> int:
+    import json
+
+    from aisfast.bench import Options, run
+    from aisfast.bench.page import page
+    from aisfast.bench.report import text
+    from aisfast.demo import terminated_is_exit
+
+    uri = parse_uri(args.bucket, "bucket") if "://" in args.bucket else Uri("ais", args.bucket, args.prefix, "")
+    for name in ("batch", "seconds", "procs", "rate"):
+        if getattr(args, name) is not None and not getattr(args, name) > 0:
+            raise UsageError(f"--{name} must be more than 0")
+    endpoint = args.endpoint or os.environ.get("AIS_ENDPOINT")
+    if uri.bucket and not endpoint:
+        raise UsageError("--bucket needs a cluster: --endpoint, or AIS_ENDPOINT")
+    options = Options(
+        endpoint=endpoint, bucket=uri.bucket, provider=uri.provider, prefix=uri.name or args.prefix, batch=args.batch,
+        seconds=args.seconds, procs=args.procs, rate=args.rate,
+    )  # fmt: skip
+    shows = sys.stderr.isatty()
+    with terminated_is_exit():
+        report = run(options, lambda line: print(f"aisfast: {printable(line)}", file=sys.stderr) if shows else None)
+    print(text(report))
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.html:
+        Path(args.html).write_text(page(report), encoding="utf-8")
+    return 0
+
+
 RUN_HELP = """usage: aisfast run [--] COMMAND [ARGUMENT ...]
 
 Run a program with the batches of its official SDK (aistore 1.16 to 2.x) accelerated, what it starts included.
@@ -267,6 +297,17 @@ def _parser() -> _Parser:
     to = get.add_mutually_exclusive_group(required=True)
     to.add_argument("--out", metavar="DIR", help="write each as DIR/object[/archpath]")
     to.add_argument("--tar", metavar="FILE", help="write all into one tar archive (-: standard output)")
+
+    bench = command("bench", _bench, "measure what getting objects costs: official SDK, single GETs, aisfast")
+    bench.add_argument("--bucket", default="", metavar="B", help="whose objects are got (default: some of our own)")
+    bench.add_argument("--prefix", default="", metavar="P", help="of the objects' names")
+    bench.add_argument("--batch", type=int, default=32, metavar="N", help="objects in a request (default: 32)")
+    bench.add_argument("--seconds", type=float, default=10, metavar="S", help="for each way (default: 10)")
+    bench.add_argument("--procs", type=int, default=1, metavar="N", help="processes that get at once (default: 1)")
+    rate = "batches that arrive in a second, at all processes together; latency counts from their arrival"
+    bench.add_argument("--rate", type=float, metavar="R", help=f"{rate} (default: one batch behind the other)")
+    bench.add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    bench.add_argument("--html", metavar="FILE", help="write a page with plots to FILE")
 
     command("doctor", _doctor, "check the way to the cluster: what works, what does not, and the remedy")
     return parser

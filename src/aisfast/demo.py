@@ -85,7 +85,7 @@ def run(endpoint: str | None = None, *, most: int | None = None) -> int:
     from aisfast.client import Client
 
     endpoint = endpoint or os.environ.get("AIS_ENDPOINT")
-    with _terminated_is_exit(), _cluster(endpoint) as at, Client(at) as client:
+    with terminated_is_exit(), cluster_at(endpoint) as at, Client(at) as client:
         where = f"cluster at {at}" if endpoint else f"emulator with {TARGETS} targets at {at}"
         print(f"aisfast {__version__}, Python {platform.python_version()}, {where}\n", flush=True)
         bucket = client.bucket(f"aisfast-demo-{secrets.token_hex(4)}").create()
@@ -198,7 +198,7 @@ CALLS: dict[str, Callable[[Any], list[Got]]] = {"get()": _get, "stream()": _stre
 
 
 def _fetch_all(client: Client, bucket: Bucket, stored: Stored, *, emulated: bool) -> int:
-    official, version = _official(client.settings.endpoint)
+    official, version = official_client(client.settings.endpoint)
     mixed = [entry for three in zip(stored.objects, stored.members, stored.ranges, strict=False) for entry in three]
     groups = (
         ("objects", True, stored.objects),
@@ -307,7 +307,7 @@ def _differences(asked: Sequence[Entry], got: Sequence[Got]) -> Iterator[str]:
             yield f"{described}: {entry.size} bytes came that differ from those stored"
 
 
-def _official(endpoint: str) -> tuple[Any, str]:
+def official_client(endpoint: str) -> tuple[Any, str]:
     """A client of the official SDK, or None; and its version, "" where it is not installed."""
     try:
         import aistore
@@ -328,7 +328,7 @@ def _amount(size: float) -> str:
 
 
 @contextmanager
-def _cluster(endpoint: str | None) -> Iterator[str]:
+def cluster_at(endpoint: str | None) -> Iterator[str]:
     """The endpoint of a cluster: the one given, or that of an emulator in a process of its own, always stopped."""
     if endpoint:
         yield endpoint
@@ -369,7 +369,7 @@ def _no_proxy(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_is_exit() -> Iterator[None]:
+def terminated_is_exit() -> Iterator[None]:
     """SIGTERM ends the program as an exit does, so that nothing is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
