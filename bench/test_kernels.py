@@ -18,12 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import payloads
 import wire
-from aisfast._decode import Framing, parse_head
-from aisfast._delivery import Delivery, Form, Results
+from aisfast._delivery import Form, Results
 from aisfast._request import Entries
+from memory import READ, Memory
 
 SHAPES = {"1k": (2000, 1 << 10), "10k": (1000, 10 << 10), "100k": (100, 100 << 10), "1m": (20, 1 << 20)}
-READ = 256 << 10
 
 
 class Shape:
@@ -54,36 +53,10 @@ def measure(benchmark, shape, call):
         benchmark.extra_info["ns/member"] = round(1e9 * best / shape.workload.count)
 
 
-class Memory:
-    """Stands where a connection stands: each `pump` is one read of at most 256 KiB."""
-
-    def __init__(self, shape, form):
-        self.delivery = Delivery(
-            shape.entries, form, streaming=True, only_obj_name=False,
-            missing_raises=True, max_entry=1 << 40,
-        )  # fmt: skip
-        head = parse_head(shape.answer.raw[: shape.answer.head_size])
-        self.delivery.begin(True, self.delivery.count, 0.0)
-        self.delivery.on_head(head, Framing.chunked(), "memory", 0.0)
-        self.raw, self.at = memoryview(shape.answer.raw), head.size
-
-    def pump(self, returned=False):
-        with self.delivery.get_buffer() as lent:
-            n = min(len(lent), READ, len(self.raw) - self.at)
-            lent[:n] = self.raw[self.at : self.at + n]
-        self.at += n
-        self.delivery.commit(n, 0.0)
-
-    def finish(self):
-        self.delivery.leftover()
-
-    close = finish
-
-
 @pytest.mark.parametrize("form", [Form.PAIRS, Form.ITEMS], ids=["get", "stream"])
 def test_items(benchmark, shape, form):
     def call():
-        memory, count = Memory(shape, form), 0
+        memory, count = Memory(shape.answer.raw, shape.entries, form), 0
         for _ in Results(memory.delivery, memory):
             count += 1
         return count
@@ -93,7 +66,7 @@ def test_items(benchmark, shape, form):
 
 def test_columns(benchmark, shape):
     def call():
-        memory = Memory(shape, Form.COLUMNS)
+        memory = Memory(shape.answer.raw, shape.entries, Form.COLUMNS)
         while not memory.delivery.fill():
             memory.pump()
         return memory.delivery.index

@@ -12,8 +12,8 @@ from aisfast.bench.ways import PARTS
 
 Report = dict[str, Any]
 
-WIDE = 460  # units of a plot; as many CSS pixels at most, so that its text stays readable on a telephone
-LABEL = 104  # units for the names of ways
+WIDE = 400  # units of a plot; as many CSS pixels at most, so that its text stays readable on a telephone
+LABEL = 96  # units for the names of ways
 ROW = 30
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#888888")  # told apart by most eyes
 
@@ -29,7 +29,7 @@ h1 { font-size: 1.5rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2re
 p.soft, figcaption { color: var(--soft); font-size: .875rem; margin: .25rem 0 }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem }
 figure { margin: 0; padding: .75rem; background: var(--card); border: 1px solid var(--line); border-radius: .5rem }
-figure h2 { margin: 0 0 .5rem } figure svg { width: 100%; max-width: 460px; height: auto; display: block }
+figure h2 { margin: 0 0 .5rem } figure svg { width: 100%; max-width: 440px; height: auto; display: block }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif } svg .soft { fill: var(--soft); font-size: 12px }
 svg .grid { stroke: var(--line) }
 .table { overflow-x: auto } table { border-collapse: collapse; font-size: .875rem; white-space: nowrap }
@@ -56,7 +56,7 @@ def page(report: Report) -> str:
             _figure("CPU per object", "Microseconds of the client; less is better.", _bars(cpu, colours, "{:.1f}")),
             _figure("Objects a second", "As fast as this server gives them.", _bars(rate, colours, "{:,.0f}")),
             _figure("Latency of a batch", "Share of batches that took no longer.", _latencies(ways, colours)),
-            _figure("Where the time goes", "Milliseconds of a batch, medians.", _splits(ways)),
+            _figure("Where the time goes", "Shares of a batch's time, and its milliseconds; medians.", _splits(ways)),
             "</div>",
             _table("Costs", words.COSTS, words.costs(report)),
             _table("What happened", words.EVENTS, words.events(report)),
@@ -145,18 +145,18 @@ def _latencies(ways: Report, colours: dict[str, str]) -> str:
 
 
 def _splits(ways: Report) -> str:
-    """A bar for each way, of the parts of its time."""
+    """A bar for each way: what share of its time each part is, and how long it was."""
     rows = {name: row["split"] for name, row in ways.items() if row["split"]}
     if not rows:
         return _svg(ROW, "no parts", ['<text x="0" y="19">none of these ways tells</text>'])
     colours = dict(zip(PARTS, COLOURS, strict=True))
-    room, most = WIDE - LABEL - 64, max(sum(row.values()) for row in rows.values())
+    room = WIDE - LABEL - 64
     parts = []
     for i, (name, row) in enumerate(rows.items()):
         parts.append(_name(i, name))
         at = float(LABEL)
         for part, seconds in row.items():
-            width = room * seconds / most
+            width = room * seconds / sum(row.values())
             parts.append(_bar(at, i, width, colours[part]))
             at += width
         parts.append(f'<text x="{at + 6:.1f}" y="{ROW * i + 19}">{1e3 * sum(row.values()):.2f}</text>')
