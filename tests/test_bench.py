@@ -266,6 +266,13 @@ def test_failures_are_one_line(cluster: Cluster, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_worker_that_dies_is_an_error(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a reader that has left, which ends a command without a word."""
+    monkeypatch.setattr(harness, "_COMMAND", ["-c", "raise SystemExit(3)"])
+    with pytest.raises(AISError, match=r"a process of the bench ended \(code 3\)"):
+        run(Options(cluster.endpoint, "things", seconds=0.1))
+
+
 def test_importing_aisfast_loads_none_of_it() -> None:
     code = "import sys, aisfast, aisfast.cli; print([name for name in sys.modules if 'bench' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,16 +168,19 @@ def _check_equal(digests: dict[str, str]) -> None:
 # ------------------------------------------------------------------------------------------------------------- workers
 
 _Worker = subprocess.Popen[str]
+_COMMAND = ["-m", "aisfast.bench.worker"]
 
 
 @contextmanager
 def _worker() -> Iterator[_Worker]:
-    command = [sys.executable, "-m", "aisfast.bench.worker"]
+    command = [sys.executable, *_COMMAND]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         try:
             yield worker
         finally:
             worker.terminate()
+            with suppress(OSError):  # what it did not take
+                worker.communicate()
 
 
 def _all(workers: list[_Worker], commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -188,8 +191,9 @@ def _all(workers: list[_Worker], commands: list[dict[str, Any]]) -> list[dict[st
     """
     for worker, command in zip(workers, commands, strict=True):
         assert worker.stdin is not None
-        worker.stdin.write(json.dumps(command) + "\n")
-        worker.stdin.flush()
+        with suppress(OSError):  # one that has ended: what it does not answer tells
+            worker.stdin.write(json.dumps(command) + "\n")
+            worker.stdin.flush()
     answers = []
     for worker in workers:
         assert worker.stdout is not None

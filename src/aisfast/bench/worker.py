@@ -16,6 +16,7 @@ import gc
 import json
 import platform
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -152,4 +153,5 @@ def main(lines: TextIO, out: TextIO) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us is interrupted too, and ends us
     main(sys.stdin, sys.stdout)
