@@ -230,6 +230,16 @@ def test_blocks_are_recycled_once_no_item_of_them_lives():
     assert copied == entries[-1].payload
 
 
+def test_all_blocks_of_a_held_batch_are_recycled():
+    """It is the next one's: the page faults of fresh memory cost more than receiving into it."""
+    entries = batch(400, 100 * KIB)
+    gc.collect()
+    trim()
+    items = items_of(entries)
+    del items
+    assert idle_memory() >= 400 * 100 * KIB
+
+
 def test_memory_kept_idle_is_bounded():
     trim()
     blocks = [items_of(batch(1, 3 * MIB, i)) for i in range(120)]

@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
 cdef enum:
-    MAX_IDLE_REGIONS = 64
+    MAX_IDLE_REGIONS = 1024            # at the size of an arena: more than MAX_IDLE
     GRAIN = 64 * 1024                  # capacities are multiples of it, so that near sizes share regions
 
 cdef Py_ssize_t MAX_IDLE = 512 << 20   # bytes of idle memory kept for reuse
