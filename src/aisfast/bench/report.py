@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aisfast.bench.ways import DRAIN, OFFICIAL, PARTS
+from aisfast.bench.ways import DRAIN, OFFICIAL, PARTS, PIPELINE
 
 BUSY = 0.7  # load by core from which figures are not to be trusted
 PERCENTILE = 1000  # batches without which p99.9 is just the slowest
@@ -52,6 +52,8 @@ def _notes(environment: Report, options: Report, objects: Report, ways: Report) 
     thin = [name for name, row in ways.items() if row["batches"] < PERCENTILE]
     if thin:
         yield f"Fewer than {PERCENTILE:,} batches, so that p99.9 is little else than the slowest: {', '.join(thin)}."
+    if PIPELINE in ways:
+        yield "pipeline(): a batch's time counts from when it is taken, which is many batches before its turn comes."
     if DRAIN in ways:
         yield (
             "Raw drain: the request sent, the answer received by a plain loop, in Python, and forgotten. No objects "
