@@ -238,7 +238,7 @@ def _fetch_all(client: Client, bucket: Bucket, stored: Stored, *, emulated: bool
     print("CPU us/obj: microseconds of this process (user and system), from names to payloads; hashing is not in it.")
     print("copied: payload bytes copied once more after they were received; large ones are received in place.")
     whose = "the emulator, on the same cores," if emulated else "the cluster"
-    print(f"objects/s and MB/s: {whose} sets the pace; with several targets an answer ends some 100 ms late.")
+    print(f"objects/s and MB/s: {whose} sets the pace; with several targets a buffered answer takes 100 ms more.")
     if official:
         print(f"official SDK: aistore {version}, Batch.get(), the same batches; its CPU as a multiple of ours.")
     elif version:
