@@ -25,6 +25,9 @@ def asked(n: int, **options: object) -> Entries:
     return entries
 
 
+ANY = asked(1)  # in the bucket of all
+
+
 def taught(sizes: list[int], place: str = "p") -> Tails:
     """One who has seen a late end of a batch of these."""
     tails = Tails()
@@ -39,13 +42,13 @@ def taught(sizes: list[int], place: str = "p") -> Tails:
 def test_no_tail_before_an_end_was_late():
     tails = Tails()
     for _ in range(100):
-        assert tails.choose("p", 0) is None
+        assert tails.choose("p", ANY, 0) is None
         assert not tails.ended("p", SOON, with_tail=False)
 
 
 @pytest.mark.parametrize("sizes", [[1024] * 32, [1024], [0], [100, 3000, 5], [10_000] * 3, [10_000_000], [PUSH - 512]])
 def test_a_tail_takes_enough_bytes_and_no_more(sizes):
-    tail = taught(sizes).choose("p", 0)
+    tail = taught(sizes).choose("p", ANY, 0)
     assert tail is not None
     assert tail.bytes <= MOST_BYTES
     assert tail.bytes >= PUSH or len(tail.entries) == MOST_ENTRIES
@@ -64,55 +67,64 @@ def test_a_range_of_a_range_lies_inside_it():
     tails = Tails()
     tails.ended("p", LATE_END, with_tail=False)
     tails.learn("p", asked(1, start=1000, length=50_000), [(0, 50_000)])
-    assert tails.choose("p", 0).entries.row(0)[5:7] == (1000, PUSH - 512)
+    assert tails.choose("p", ANY, 0).entries.row(0)[5:7] == (1000, PUSH - 512)
 
 
 def test_a_tail_is_of_the_place_it_was_learnt_at():
     tails = taught([1024])
-    assert tails.choose("another", 0) is None
+    assert tails.choose("another", ANY, 0) is None
     assert tails.ended("another", LATE_END, with_tail=False)
-    assert tails.choose("p", 0) is not None
+    assert tails.choose("p", ANY, 0) is not None
+
+
+def test_a_tail_is_of_the_buckets_that_are_asked():
+    tails = taught([1024])
+    other = Entries()
+    other.append("o0", "c", "ais")
+    assert tails.choose("p", other, 0) is None
+    other.append("o0", "b", "ais")
+    assert tails.choose("p", other, 0) is not None
 
 
 def test_without_an_entry_there_is_no_tail():
-    assert taught([]).choose("p", 0) is None
+    assert taught([]).choose("p", ANY, 0) is None
 
 
 def test_now_and_then_a_batch_goes_without_to_see_whether_ends_are_still_late():
     tails = taught([1024])
     with_tail = 0
     for _ in range(3 * FIRST_TERM + 2):
-        chosen = tails.choose("p", 0) is not None
+        chosen = tails.choose("p", ANY, 0) is not None
         with_tail += chosen
         tails.ended("p", SOON if chosen else LATE_END, chosen)
     assert with_tail == 3 * FIRST_TERM  # the term is doubled each time
-    while tails.choose("p", 0) is not None:
+    while tails.choose("p", ANY, 0) is not None:
         tails.ended("p", SOON, with_tail=True)
     assert not tails.ended("p", SOON, with_tail=False)  # it ended soon: no more tails
-    assert tails.choose("p", 0) is None
+    assert tails.choose("p", ANY, 0) is None
     assert not tails.ended("p", LATE_END, with_tail=False)  # until one is late, whose entries are known
-    assert tails.choose("p", 0) is not None
+    assert tails.choose("p", ANY, 0) is not None
 
 
 def test_a_tail_that_does_not_help_is_given_up_for_a_while():
     tails = taught([1024])
     for _ in range(HOPELESS):
-        assert tails.choose("p", 0) is not None
+        assert tails.choose("p", ANY, 0) is not None
         assert not tails.ended("p", LATE_END, with_tail=True)
     rest = 0
     while not tails.ended("p", LATE_END, with_tail=False):
-        assert tails.choose("p", 0) is None
+        assert tails.choose("p", ANY, 0) is None
         rest += 1
     assert rest == 2 * FIRST_TERM - 1
-    assert tails.choose("p", 0) is None  # its entries may be gone: others are learnt
+    assert tails.choose("p", ANY, 0) is None  # its entries may be gone: others are learnt
     tails.learn("p", asked(1), [(0, 1024)])
-    assert tails.choose("p", 0) is not None
+    assert tails.choose("p", ANY, 0) is not None
 
 
 def test_one_late_end_in_between_does_not_matter():
     tails = taught([1024])
     for i in range(FIRST_TERM):
-        assert tails.choose("p", 0) is not None
+        assert tails.choose("p", ANY, 0) is not None
         tails.ended("p", LATE_END if i % HOPELESS else SOON, with_tail=True)
 
 
@@ -245,3 +257,32 @@ def test_it_is_nobodys_business(slow_ends):
         with pytest.raises(aisfast.ErrObjNotFound) as caught:
             take(client, [*NAMES[:3], "gone"], "fetch")
         assert caught.value.missing == (3,)
+
+
+def test_a_bucket_that_is_gone_is_not_asked(slow_ends):
+    with aisfast.Client(slow_ends.endpoint) as client:
+        bucket = client.bucket("short-lived").create()
+        bucket.object("o").get_writer().put_content(b"o" * 1000)
+        for _ in range(4):
+            assert [data for _, data in client.batch(bucket.object("o")).get()] == [b"o" * 1000]
+        assert client.stats.tail_entries > 0
+        bucket.delete()
+        before = client.stats.requests
+        assert len(list(client.batch(client.bucket("b").object("o0")).get())) == 1  # the path names no bucket either
+        assert client.stats.requests == before + 1
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_request_refused_with_a_tail_is_sent_without(slow_ends, resume):
+    with aisfast.Client(slow_ends.endpoint, policy=Policy(resume=resume)) as client:
+        for _ in range(3):
+            assert len(take(client, NAMES[:3], "get")) == 3
+        assert client.stats.tail_entries > 0
+        fault = slow_ends.faults.add("error", kind="forbidden", times=None, when=lambda call: len(call.names) > 3)
+        try:
+            assert len(take(client, NAMES[:3], "get")) == 3
+            assert fault.hits == 1
+            assert len(take(client, NAMES[:3], "get")) == 3
+            assert fault.hits == 1
+        finally:
+            slow_ends.faults.clear()

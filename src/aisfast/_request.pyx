@@ -372,6 +372,10 @@ cdef class Entries:
     cdef Place place_of(self, Py_ssize_t i):
         return <Place> self.places[self.rows[i].place]
 
+    def covers(self, Entries other not None) -> bool:
+        """Every entry of the other lives in a bucket that one of these lives in."""
+        return other.place_index.keys() <= self.place_index.keys()
+
     def name_buckets(self) -> bool:
         """Every entry names its bucket itself."""
         cdef Place place

@@ -285,7 +285,8 @@ class Resume:
         entries = delivery.entries if whole else delivery.entries.subset(range(delivery.index, stop))
         tail = None
         if self._place is not None and self.view.targets > 1 and streaming and not self._aside:
-            tail = self.view.tails.choose(self._place, self.view.entry_bytes * (stop - delivery.index))
+            likely = self.view.entry_bytes * (stop - delivery.index)
+            tail = self.view.tails.choose(self._place, delivery.entries, likely)
         self._tail = tail is not None
         if tail is None:
             return Ask(self._body(entries, streaming, None), streaming, stop, self._share(now), self._aside, 0)
@@ -331,6 +332,13 @@ class Resume:
         self._asking = False
         self.view.answered = True
         delivery.abandon()
+        if self._tail and error.status_code != 429:  # the batch's own entries may be blameless
+            assert self._place is not None
+            self.view.tails.forget(self._place)
+            self._place = None
+            self.stats.retries += 1
+            return
+        self._place = None  # whatever is wrong, a tail is not what helps
         self._remember(error, now)
         if error.status_code == 429:
             self.stats.throttled += 1
@@ -369,6 +377,7 @@ class Resume:
             AISError: Asking again is of no use, or not wanted.
         """
         self._asking = False
+        self._place = None
         self.delivery.abandon()
         self._remember(error, now)
         new_here = not self.view.answered
@@ -472,6 +481,7 @@ class Resume:
                 if misses:
                     self._window = min(self._window, max(LEAST_WINDOW, new * BUDGET // misses))
             return
+        self._place = None
         cause = delivery.cause
         self._remember(cause, now)
         if not self.policy.resume:

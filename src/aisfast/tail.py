@@ -37,10 +37,11 @@ class Tails:
         self._left = 0  # batches of the term: with a tail, or without a look at ends; below 0: one without, to see
         self._late = 0  # ends in a row that were late in spite of a tail
 
-    def choose(self, place: str, batch_bytes: float) -> Tail | None:
-        """What to repeat behind a batch of about so many bytes, asked for at this place."""
+    def choose(self, place: str, asked: Entries, batch_bytes: float) -> Tail | None:
+        """What to repeat behind a batch of about so many bytes, asked for at this place. Only of buckets that it asks
+        anyhow: one that is gone by now would have the whole request refused."""
         tail = self._known.get(place) if self._helping else None
-        if tail is None or tail.bytes > max(MOST_BYTES, SHARE * batch_bytes):
+        if tail is None or tail.bytes > max(MOST_BYTES, SHARE * batch_bytes) or not asked.covers(tail.entries):
             return None
         self._left -= 1
         return tail if self._left >= 0 else None
@@ -51,7 +52,7 @@ class Tails:
         if with_tail:
             self._late = self._late + 1 if late else 0
             if self._late >= HOPELESS:
-                self._known.pop(place, None)
+                self.forget(place)
                 self._helping, self._late = False, 0
                 self._left = self._term = min(LONGEST_TERM, 2 * self._term)
         elif not self._helping:
@@ -63,6 +64,10 @@ class Tails:
             self._term = min(LONGEST_TERM, 2 * self._term) if late else FIRST_TERM
             self._left = self._term if late else 0
         return self._helping and place not in self._known
+
+    def forget(self, place: str) -> None:
+        """What is repeated there does harm, or no good."""
+        self._known.pop(place, None)
 
     def learn(self, place: str, entries: Entries, sizes: Sequence[tuple[int, int]]) -> None:
         """Make a tail of entries that are there: (index, bytes of payload) of some."""
