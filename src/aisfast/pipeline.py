@@ -181,7 +181,7 @@ class Pipeline(Iterator[Columns]):
     open.
 
     Attributes:
-        stats: What all its calls have cost so far.
+        stats: What all its calls have cost so far; `wall` is the sum of theirs, `wait` the time spent waiting for any.
     """
 
     def __init__(
@@ -417,7 +417,8 @@ class Pipeline(Iterator[Columns]):
             with suppress(OSError):
                 while self._bell[0].recv(4096):
                     pass
-        now = monotonic()
+        waited_from, now = now, monotonic()
+        self.stats.wait += now - waited_from
         for flight in flights:
             exchange = flight.exchange
             if (exchange in ready if exchange is not None and flight.wake > now else flight.wake <= now) and (
