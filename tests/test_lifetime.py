@@ -248,6 +248,18 @@ def test_memory_kept_idle_is_bounded():
     trim()
 
 
+def test_memory_that_is_not_needed_any_more_goes_back_to_the_system():
+    """A program that got large batches, and goes on with small ones."""
+    trim()
+    large, small = batch(3, 4 * MIB), batch(1, 10)
+    fetched(large)
+    assert idle_memory() >= 12 * MIB
+    for _ in range(2000):
+        fetched(small)
+    assert idle_memory() < 2 * MIB
+    trim()
+
+
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_dropped_in_the_middle(at):
     """Its memory goes back, its connection is closed, with no call to the garbage collector."""

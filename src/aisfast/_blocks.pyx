@@ -5,17 +5,19 @@ reference to the Block; with the last reference the memory returns to the pool a
 somebody can see is never rewritten, and a view stays valid for as long as it is held: nothing else need be kept alive.
 
 The pool exists because fresh memory is dear: a page fault per 4 KiB costs more than receiving the bytes. It keeps a
-bounded number of idle bytes, newest first (they are the ones in the caches).
+bounded number of idle bytes, newest first (they are the ones in the caches), and not for ever: what a program no longer
+needs goes back to the system while it goes on with other batches.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 
 cdef enum:
     MAX_IDLE_REGIONS = 1024            # at the size of an arena: more than MAX_IDLE
+    STALE = 4096                       # returns to the pool after which a region that was idle meanwhile is given up
     GRAIN = 64 * 1024                  # capacities are multiples of it, so that near sizes share regions
 
 cdef Py_ssize_t MAX_IDLE = 512 << 20   # bytes of idle memory kept for reuse
@@ -23,20 +25,24 @@ cdef Py_ssize_t MAX_IDLE = 512 << 20   # bytes of idle memory kept for reuse
 cdef struct Region:
     uint8_t *data
     Py_ssize_t capacity
+    int64_t since               # which return to the pool it was
 
 cdef Region[MAX_IDLE_REGIONS] idle     # a stack, the most recently returned on top
 cdef int idle_count = 0
 cdef Py_ssize_t idle_bytes = 0
+cdef int64_t returns = 0
 
 
 cdef void give_back(uint8_t *data, Py_ssize_t capacity) noexcept:
-    """Put a region on the idle stack; the oldest ones go to the system while there are too many."""
-    global idle_count, idle_bytes
+    """Put a region on the idle stack; the oldest ones go to the system while there are too many, or they are stale."""
+    global idle_count, idle_bytes, returns
     cdef int i
     if capacity > MAX_IDLE:
         free(data)
         return
-    while idle_count == MAX_IDLE_REGIONS or idle_bytes + capacity > MAX_IDLE:
+    returns += 1
+    while idle_count == MAX_IDLE_REGIONS or idle_bytes + capacity > MAX_IDLE \
+            or (idle_count and returns - idle[0].since > STALE):
         free(idle[0].data)
         idle_bytes -= idle[0].capacity
         idle_count -= 1
@@ -44,6 +50,7 @@ cdef void give_back(uint8_t *data, Py_ssize_t capacity) noexcept:
             idle[i] = idle[i + 1]
     idle[idle_count].data = data
     idle[idle_count].capacity = capacity
+    idle[idle_count].since = returns
     idle_count += 1
     idle_bytes += capacity
 
