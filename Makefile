@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard src/aisfast/*.pyx src/aisfast/*.pxd)
 
-.PHONY: demo test lint dist fuzz sanitize soak clean
+.PHONY: demo test lint docs dist fuzz sanitize soak clean
 
 demo: $(VENV)/built
 	$(BIN)/python -m aisfast demo
@@ -32,6 +32,11 @@ lint: $(VENV)/tests
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest.txt $(patsubst src/aisfast/%.pyx,aisfast.%,$(wildcard src/aisfast/*.pyx))
+
+# the pages of docs/ as HTML in build/docs
+docs: $(VENV)/built
+	$(BIN)/python -m pip install --quiet "aisfast[docs]"
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 
 # the source distribution, the wheel built from it, and the checks of what is in them
 dist: $(VENV)/tests

@@ -18,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+FENCED = re.compile(r"^```(\w*|\{eval-rst\})\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
 class Block(NamedTuple):
     """A fenced block: its language, its first line, its text."""
 
@@ -29,12 +32,14 @@ class Block(NamedTuple):
 def blocks_of(text: str) -> list[Block]:
     return [
         Block(found[1], text.count("\n", 0, found.start()) + 2, found[2])
-        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        for found in FENCED.finditer(text)
+        if not found[1].startswith("{")  # no code: a directive of Sphinx
     ]
 
 
 BLOCKS = blocks_of(README)
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
 RUN_ELSEWHERE = {"lhotse.md": "test_lhotse.py", "pytorch.md": "test_pytorch.py"}  # where what they need is installed
 
 
@@ -50,6 +55,12 @@ def endpoint(ais_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_no_block_is_left_out() -> None:
     assert [block.language for block in BLOCKS] == ["python", "text"] * 5 + ["console"]
+    assert not [page for page in (ROOT / "README.md", *PAGES) if has_other_fences(page.read_text(encoding="utf-8"))]
+
+
+def has_other_fences(text: str) -> bool:
+    """Whether a fence is one that `blocks_of` does not see: indented, with tildes, or open."""
+    return re.search(r"^\s*(```|~~~)", FENCED.sub("", text), re.MULTILINE) is not None
 
 
 def test_python(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,22 +71,24 @@ def test_python(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages(endpoint: str, capsys: pytest.CaptureFixture[str], page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_pages(endpoint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, page: Path) -> None:
     """The code of a page is one program; what follows a block as text is what it prints."""
     if page.name in RUN_ELSEWHERE:
         assert page.name in (ROOT / "tests" / RUN_ELSEWHERE[page.name]).read_text(encoding="utf-8")
         return
     blocks = blocks_of(page.read_text(encoding="utf-8"))
-    assert {block.language for block in blocks} <= {"python", "text"}
+    assert {block.language for block in blocks} <= {"python", "text", "console"}
     if any("aistore" in block.text for block in blocks):
         pytest.importorskip("aistore.sdk.batch.types", reason="the official SDK is not installed")
     names: dict[str, Any] = {}
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, after in zip(blocks, [*blocks, None][1:], strict=True):
         if block.language == "python":
             exec(compile("\n" * (block.line - 1) + block.text, page.name, "exec"), names)
             printed = capsys.readouterr().out
             assert printed == (after.text if after is not None and after.language == "text" else "")
+        elif block.language == "console" and os.name == "posix":
+            run_commands(block.text, tmp_path)
     if "client" in names and hasattr(names["client"], "_request_client"):
         names["client"]._request_client.session_manager.session.close()
 
@@ -85,17 +98,22 @@ def test_ten_lines_are_no_more() -> None:
     assert len([line for line in code if line]) <= 10
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_console(endpoint: str, tmp_path: Path) -> None:
+def run_commands(text: str, tmp_path: Path) -> None:
+    """Run what follows each `$ `; it prints what stands below it."""
     commands = tmp_path / "bin"
-    commands.mkdir()
+    commands.mkdir(exist_ok=True)
     (commands / "aisfast").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aisfast "$@"\n', encoding="utf-8")
     (commands / "aisfast").chmod(0o755)
     environment = {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
-    for step in BLOCKS[-1].text.split("$ ")[1:]:
+    for step in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, expected = step.partition("\n")
         done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
         assert (done.returncode, done.stderr, done.stdout) == (0, "", expected), command
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_console(endpoint: str, tmp_path: Path) -> None:
+    run_commands(BLOCKS[-1].text, tmp_path)
 
 
 def test_links_lead_to_files_of_the_repository() -> None:
