@@ -19,7 +19,7 @@ class RawAnswer(io.RawIOBase):
     """A readable, closable answer, as `Batch.get(raw=True)` returns it. Close it: a `with` statement does.
 
     Attributes:
-        status: 200.
+        status: Always 200.
         headers: Of the answer.
     """
 
