@@ -62,7 +62,7 @@ def prepare(app: Sphinx, what: str, name: str, obj: object, options: Any, lines:
     if what in ("property", "attribute"):
         if re.match(r"\w+\.\w+: ", lines[0]):  # the type that Cython writes before the docstring
             del lines[:2]
-        # Napoleon would take all before a colon for the type, and no section for one. Nor does it look behind a comment.
+        # Napoleon would take all before a colon for the type, and no section for one; a comment keeps it from looking.
         lines[:] = ["..", "", *GoogleDocstring(lines, app.config, app, "method", name, obj, options).lines()]
 
 
