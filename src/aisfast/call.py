@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from aisfast import events
 from aisfast._decode import parse_head
 from aisfast._delivery import Delivery, Want
 from aisfast.errors import (
@@ -97,6 +98,8 @@ class Call:
         self._url = ""
         self._began = monotonic()
         self.over = False
+        if events.listeners:
+            self._tell("begun")
 
     @cached_property
     def singles(self) -> Singles:
@@ -119,7 +122,7 @@ class Call:
         self.resume.next(self._now())
         self.transport.view.entry_bytes = self.delivery.payload_bytes / self.delivery.count
         self._end_answer()
-        self._count()
+        self._count("whole")
 
     def close(self, error: BaseException | None = None) -> None:
         """Give up: the connection is closed.
@@ -134,7 +137,7 @@ class Call:
         wire = error.__cause__ if isinstance(error, IncompleteBatchError) else error
         if record is not None and isinstance(error, AISError) and isinstance(wire, WireError):
             record.write(wire, error, self.session.token)
-        self._count()
+        self._count("failed" if error is not None else "closed", error)
 
     # ----------------------------------------------------------------------------------------------------------- steps
 
@@ -331,6 +334,8 @@ class Call:
             from aisfast.blackbox import Record
 
             self._record = exchange.record = Record(directory, self._url, url, body, self.delivery.index)
+        if events.listeners:
+            self._tell("sent", url)
         try:
             request = host.request(url, body, session.token if host.is_endpoint else None, exchange.absolute)
             broken: OSError | None = None
@@ -351,6 +356,8 @@ class Call:
                 except OSError as error:
                     raise self._failure(broken or error, url, exchange.limit) from error
                 first = bytes(buffer[head.size : filled]) if head.status != 200 else b""
+            if events.listeners:
+                self._tell("answered", url, head.status)
             if head.status == 200:
                 now = monotonic()
                 self.delivery.on_head(head, framing_of(head), url, now)
@@ -449,7 +456,11 @@ class Call:
     def _failure(self, error: OSError, url: str, waited: float) -> AISError:
         return self.session.failure(error, url, "GET", waited)
 
-    def _count(self) -> None:
+    def _tell(self, kind: str, url: str = "", status: int = 0, why: BaseException | None = None) -> None:
+        """Tell who listens to `aisfast.events`."""
+        events.emit(kind, self.resume.number, self.delivery, url, status, why)
+
+    def _count(self, how: str, error: BaseException | None = None) -> None:
         """The call is over: its counts join the client's."""
         if self.over:
             return
@@ -464,6 +475,8 @@ class Call:
         stats.bytes_copied = delivery.bytes_copied
         stats.reads = delivery.reads
         self.transport.add_stats(stats)
+        if events.listeners:
+            self._tell(how, why=error)
 
 
 def targets_of(location: str) -> int:

@@ -23,6 +23,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aisfast import events
 from aisfast._delivery import Form, Over, Want
 from aisfast.errors import (
     AISConnectionError,
@@ -125,6 +126,7 @@ class Resume:
         rng: For waiting times.
     Attributes:
         stats: What it has cost; the shell counts in it too.
+        number: Of the call, for `aisfast.events`.
         away: Seconds that the consumer took: what the shell's clock lacks to a clock on the wall.
     """
 
@@ -185,6 +187,7 @@ class Resume:
         self.policy = policy
         self.view = view
         self.stats = Stats()
+        self.number = next(events.numbers)
         self.away = 0.0
         self._body = body
         self._place = place if policy.tail else None
@@ -211,6 +214,8 @@ class Resume:
         self.note(now)
         if delivery.index == delivery.count:
             if self._asking:
+                if events.listeners:
+                    events.emit("ended", self.number, delivery)
                 self._came_whole(now)
             return None
         if self._asking:
@@ -313,7 +318,7 @@ class Resume:
         if not choice or not self.view.avoided(host, now + self.away):
             return self._share(now)
         self._avoids += 1
-        self.stats.retries += 1
+        self._retried(f"{host} has stalled lately: another target may be named")
         return None
 
     def on_accepted(self) -> None:
@@ -342,23 +347,24 @@ class Resume:
         self._remember(error, now)
         if error.status_code == 429:
             self.stats.throttled += 1
+            events.emit("throttled", self.number, delivery, status=429, why=error)
             self.view.throttled()
         verdict = verdict_of(error)
         if verdict is Verdict.SUSPECT and self._buffered and self.policy.resume:
             # asked for again in a batch a damaged shard may stop the job for all; an object GET goes to its owner alone
             if delivery.stop - delivery.index == 1:
                 self._single = "payload"
-                self.stats.retries += 1
+                self._retried(error)
             else:
                 self._window = (delivery.stop - delivery.index) // 2
-                self.stats.resumes += 1
+                self._resumed(error)
             return
         if verdict in (Verdict.BUDGET, Verdict.MISSING, Verdict.RANGE, Verdict.UNREADABLE):
             self._on_entry_refused(verdict, error, now)
             return
         if verdict is Verdict.FINAL or not self.policy.resume:
             raise self._given_up(error)
-        self.stats.retries += 1
+        self._retried(error)
         text = parse_error_body(error.message)["message"]
         if text.startswith(STOPPED):  # every request to that job keeps it alive, and is refused
             self._aside = not self._aside
@@ -388,7 +394,7 @@ class Resume:
             hopeless = kind in HOPELESS or (new_here and kind in ("refused", "unreachable"))
         if hopeless or not self.policy.resume:
             raise self._given_up(error)
-        self.stats.retries += 1
+        self._retried(error)
         self._back_off(now, BACKOFF)
 
     def on_put_off(self) -> None:
@@ -454,7 +460,7 @@ class Resume:
         if verdict is Verdict.FINAL or isinstance(error, WireError) or not self.policy.resume:
             raise self._given_up(error)
         self._leave_answer()
-        self.stats.retries += 1
+        self._retried(error)
         self._single = "payload" if kind == "payload" and self.delivery.index >= self._by_gets else ""
         self._back_off(now, BACKOFF)
 
@@ -468,6 +474,7 @@ class Resume:
         """The answer under way brings nothing more, and the batch is not whole."""
         delivery = self.delivery
         self._asking = False
+        events.emit("ended", self.number, delivery, why=None if delivery.over == Over.WINDOW else delivery.cause)
         new = delivery.index - self._began
         misses = delivery.misses - self._misses
         if new:
@@ -486,7 +493,7 @@ class Resume:
         self._remember(cause, now)
         if not self.policy.resume:
             raise cause if delivery.over == Over.DAMAGED else self._incomplete(cause)
-        self.stats.resumes += 1
+        self._resumed(cause)
         log.info("an answer ended early, after %d of %d entries: %s", new, delivery.stop - self._began, cause)
         if delivery.over == Over.DAMAGED:
             self._on_damage(cause, now)
@@ -537,6 +544,7 @@ class Resume:
         """Nothing more is wanted of the answer under way."""
         if self._asking:
             self._asking = False
+            events.emit("ended", self.number, self.delivery, why="it was left: its rest comes another way, or later")
             if self.delivery.index == self._began:
                 self._silence, self._kept_at = self._before
             self.delivery.abandon()
@@ -547,6 +555,16 @@ class Resume:
         times = times + 1 if index == self.delivery.index else 1
         setattr(self, name, (self.delivery.index, times))
         return int(times)
+
+    def _retried(self, why: AISError | str) -> None:
+        """A request failed, and is sent again."""
+        self.stats.retries += 1
+        events.emit("retried", self.number, self.delivery, why=why)
+
+    def _resumed(self, why: AISError) -> None:
+        """An answer, or a refusal of some entries, left a rest, which is asked for."""
+        self.stats.resumes += 1
+        events.emit("resumed", self.number, self.delivery, why=why)
 
     def _same_damage(self, error: WireError) -> bool:
         kind = re.sub(r"\d", "", f"{error.layer}: {error.expected}")  # a checksum changes with the access time
@@ -641,10 +659,10 @@ class Resume:
             self._missing(text, now, at)
         elif self.policy.resume and self._buffered:
             self._window = count // 2
-            self.stats.resumes += 1
+            self._resumed(error)
         elif self.policy.resume:
             self._ask_alone = True
-            self.stats.resumes += 1
+            self._resumed(error)
         else:
             raise self._given_up(error)
 
