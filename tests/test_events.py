@@ -1,6 +1,10 @@
-"""`aisfast.events`: what is told of a batch, in which order."""
+"""`aisfast.events`: what is told of a batch, in which order; `aisfast.otel` on top."""
 
 from __future__ import annotations
+
+import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -129,3 +133,86 @@ def test_a_subscriber_that_raises_is_logged(client, caplog):
         assert take(client, "fetch") == DATA
     assert "a subscriber of aisfast.events failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+# -------------------------------------------------------------------------------------------------------- OpenTelemetry
+
+
+def test_without_opentelemetry_the_extra_is_named():
+    program = "import sys; sys.modules['opentelemetry'] = None\nimport aisfast.otel"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.endswith("ImportError: aisfast.otel needs opentelemetry-api: pip install 'aisfast[otel]'\n")
+
+
+@pytest.fixture
+def tracing():
+    """A provider of tracers, and the spans that have ended."""
+    pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk is not installed")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield provider, exporter.get_finished_spans
+    provider.shutdown()
+
+
+@WAYS
+def test_a_span_for_each_batch(client, cluster, tracing, way):
+    from aisfast import otel
+
+    provider, ended = tracing
+    cluster.faults.add("short", entry=6)
+    cluster.faults.add("error", kind="busy", nth=2)
+    with otel.trace(provider), provider.get_tracer("test").start_as_current_span("step"):
+        assert take(client, way) == DATA
+        assert take(client, way) == DATA
+    first, second, step = ended()
+    assert [span.name for span in (first, second)] == [otel.SPAN] * 2
+    assert first.parent.span_id == second.parent.span_id == step.context.span_id
+    assert first.kind.name == "CLIENT"
+    endpoint, port = cluster.endpoint.rpartition(":")[::2]
+    assert first.attributes == {
+        "http.request.method": "GET",
+        "server.address": endpoint.removeprefix("http://"),
+        "server.port": int(port),
+        "http.response.status_code": 200,
+        "http.request.resend_count": 2,
+        "aisfast.batch.size": 20,
+        "aisfast.batch.entries": 20,
+        "aisfast.batch.payload_bytes": 2000,
+        "aisfast.batch.outcome": "whole",
+    }
+    names = [event.name for event in first.events]
+    assert [name for name in names if name not in ("aisfast.sent", "aisfast.answered")] == [
+        "aisfast.ended", "aisfast.resumed", "aisfast.throttled", "aisfast.retried", "aisfast.ended",
+    ]  # fmt: skip
+    assert "found 6" in first.events[names.index("aisfast.resumed")].attributes["aisfast.reason"]
+    assert first.events[0].attributes["url.full"] == f"{cluster.endpoint}/v1/ml/moss/b"
+    assert (first.status.is_ok, "http.request.resend_count" in second.attributes) == (True, False)
+    assert first.start_time <= first.events[0].timestamp <= first.events[-1].timestamp <= first.end_time
+    assert events.listeners == []
+
+
+def test_spans_of_batches_that_fail_or_are_given_up(client, tracing):
+    from aisfast import otel
+
+    provider, ended = tracing
+    with otel.trace(provider):
+        with pytest.raises(aisfast.ErrBckNotFound):
+            client.batch(NAMES, bucket=client.bucket("nowhere")).fetch()
+        stream = client.batch(NAMES, bucket=client.bucket("b")).stream()
+        next(stream)
+        before = client.batch(NAMES, bucket=client.bucket("b")).stream()
+        del stream
+        gc.collect()
+        with otel.trace(provider):  # a batch that was begun before has no span there
+            assert len(list(before)) == 20
+    failed, closed, whole = ended()
+    assert (failed.attributes["error.type"], failed.attributes["http.response.status_code"]) == ("ErrBckNotFound", 404)
+    assert not failed.status.is_ok
+    assert "nowhere" in failed.status.description
+    assert (closed.attributes["aisfast.batch.outcome"], closed.attributes["aisfast.batch.entries"]) == ("closed", 1)
+    assert closed.status.is_ok
+    assert whole.attributes["aisfast.batch.outcome"] == "whole"
