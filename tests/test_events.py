@@ -1,21 +1,24 @@
-"""`aisfast.events`: what is told of a batch, in which order; `aisfast.otel` on top."""
+"""`aisfast.events`: what is told of a batch, in which order, without a secret; `aisfast.otel` on top."""
 
 from __future__ import annotations
 
 import gc
+import logging
 import subprocess
 import sys
 
 import pytest
 
 import aisfast
+import wire
 from aisfast import events
 from aisfast.events import Event
-from scripted import ONE_ANSWER
+from scripted import ONE_ANSWER, Last, Request, Scripted, answer
 
 NAMES = [f"o{i}" for i in range(20)]
 DATA = [bytes([i]) * 100 for i in range(20)]
 ONCE = ["begun", "sent", "answered", "sent", "answered", "ended", "whole"]
+TOKEN = "top-secret/token=="
 
 
 @pytest.fixture
@@ -133,6 +136,87 @@ def test_a_subscriber_that_raises_is_logged(client, caplog):
         assert take(client, "fetch") == DATA
     assert "a subscriber of aisfast.events failed" in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------------- secrets
+
+
+def error_body(text: str) -> bytes:
+    return f'{{"message":"{text}"}}'.encode()
+
+
+REPLIES = {
+    "401": answer(401, error_body(f"invalid token: {TOKEN}")),
+    "Bearer": answer(403, error_body(f"Authorization: Bearer {TOKEN}")),
+    "503": answer(503, error_body(f"{TOKEN}, eyJhbGci.eyJleHAi.c00kie")),
+    "userinfo": answer(307, Location="http://u:c00kie@127.0.0.1:9/v1/ml/moss/b/1"),
+    "no URL": answer(307, Location="http://u:c00kie@[/v1?sig=c00kie"),
+    "204": answer(204, b"", Set_Cookie="sid=c00kie", Authorization=f"Bearer {TOKEN}"),
+    "member": Last(answer(200, f"a member {TOKEN}".encode().ljust(1024, b"."), Content_Type="application/x-tar")),
+    "no archive": Last(answer(200, TOKEN.encode().ljust(1024, b"."), Content_Type="application/x-tar")),
+    "garbage": Last(f"garbage with {TOKEN} in it\r\n\r\n".encode()),
+    "only": Last(f"{TOKEN}\r\n\r\n".encode()),
+    "status": Last(f"HTTP/1.1 {TOKEN}\r\n\r\n".encode()),
+    "reason": Last(f"HTTP/1.1 204 {TOKEN}\r\n\r\n".encode()),
+    "length": Last(f"HTTP/1.1 200 OK\r\nContent-Length: {TOKEN}\r\n\r\n".encode()),
+    "chunk": Last(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + f"{TOKEN}\r\n\r\n".encode()
+    ),
+    "header": Last(f"HTTP/1.1 200 OK\r\n{TOKEN}\r\n\r\n".encode()),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("reply", list(REPLIES.values()), ids=list(REPLIES))
+def test_no_secret_is_told(reply, told, caplog):
+    """In no error, its cause, its attributes, no line of the log, no event."""
+    caplog.set_level(logging.DEBUG)
+    policy = aisfast.Policy(patience=1, deadline=1, redirect_hosts=("127.0.0.1",))
+    with Scripted(lambda request: reply) as server, aisfast.Client(server.url, token=TOKEN, policy=policy) as client:
+        with pytest.raises(aisfast.AISError) as caught:
+            client.batch(NAMES, bucket=client.bucket("b")).fetch()
+        assert server.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+        seen = f"{client!r} {client.session.settings!r} {told} {caplog.text} {[vars(r) for r in caplog.records]}"
+    error: BaseException | None = caught.value
+    while error is not None:
+        seen += f"{error} {error!r} {vars(error)}"
+        error = error.__cause__ or error.__context__
+    assert told[-1].kind == "failed"
+    assert TOKEN not in seen
+    assert "c00kie" not in seen
+
+
+def test_a_redirect_with_a_password_is_not_followed():
+    def script(request: Request) -> bytes:
+        return answer(307, Location=f"http://u:c00kie@127.0.0.1:{server.port}/v1/ml/moss/b/1/2/3")
+
+    with Scripted(script) as server, aisfast.Client(server.url) as client:
+        with pytest.raises(aisfast.WireError, match="which is no URL of a node") as caught:
+            client.batch(NAMES, bucket=client.bucket("b")).fetch()
+        assert "c00kie" not in f"{caught.value} {vars(caught.value)}"
+        assert len(server.requests) == 1
+
+
+def test_an_endpoint_with_a_password_is_refused_without_showing_it():
+    with pytest.raises(ValueError, match="token=") as caught:
+        aisfast.Client("http://ann:c00kie@127.0.0.1:8080")
+    assert "c00kie" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
+def test_the_log_of_a_mended_batch_has_no_secret(caplog):
+    caplog.set_level(logging.DEBUG)
+    whole = wire.streaming([wire.Entry(name, data) for name, data in zip(NAMES, DATA, strict=True)])
+    replies = [Last(whole.raw[: whole.ends[3]]), answer(503, error_body(f"no {TOKEN}")), None]
+    rest = wire.streaming([wire.Entry(name, data) for name, data in zip(NAMES[4:], DATA[4:], strict=True)]).raw
+    with (
+        Scripted(lambda _: replies.pop(0) if replies else rest) as server,
+        aisfast.Client(server.url, token=TOKEN) as client,
+    ):
+        assert len(client.batch(NAMES, bucket=client.bucket("b")).fetch()) == 20
+    assert "an answer ended early" in caplog.text
+    assert "was mended" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 # -------------------------------------------------------------------------------------------------------- OpenTelemetry

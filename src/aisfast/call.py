@@ -25,6 +25,8 @@ from aisfast.errors import (
     SentRequest,
     WireError,
     error_from_answer,
+    hide,
+    redact,
 )
 from aisfast.exchange import Exchange, StaleConnection, framing_of, keeps_alive
 from aisfast.resume import Ask, Read, Resume, Several, Single, Wait
@@ -370,6 +372,8 @@ class Call:
             exchange.close()
             if isinstance(caught, AISError) and not caught.req_url:
                 caught.req_url = url
+            if isinstance(caught, WireError):
+                hide(caught, session.token)
             raise
         if whole and keeps_alive(head) and broken is None:
             transport.release(exchange)
@@ -385,7 +389,7 @@ class Call:
             raise refusal
         raise WireError(
             head.status,
-            f"a GetBatch request is answered with status {head.status} {head.reason}",
+            f"a GetBatch request is answered with status {head.status} {redact(head.reason, session.token)}",
             url,
             layer="http",
             expected="200",

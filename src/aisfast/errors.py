@@ -236,6 +236,14 @@ def redact(text: str, *secrets: str | None) -> str:
     return _SECRET.sub("<token>", text)
 
 
+def hide(error: AISError, secret: str | None) -> None:
+    """Blot a token out of an error that quotes what came."""
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, redact(value, secret))
+    error.args = (error.message,)
+
+
 def parse_error_body(text: str) -> dict[str, Any]:
     """The fields of a server's JSON error body (tcode, message, node, ...); `{"message": text}` if it is none."""
     try:

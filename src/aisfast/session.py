@@ -15,6 +15,7 @@ import ipaddress
 import json as jsonlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -283,8 +284,11 @@ class Session:
                 raise ValueError
             target = location if "://" in location else urljoin(url, location)
             to = origin_of(target)
+            if "@" in urlsplit(target).netloc:  # of whoever redirects: it would show in errors, and no node asks for it
+                raise ValueError
         except ValueError:
-            where = f"to {location!r}, which is no URL" if location else "without saying where (no Location)"
+            location = _shown(location or "")
+            where = f"to {location!r}, which is no URL of a node" if location else "without saying where (no Location)"
             raise WireError(
                 0,
                 f"{_shown(url)} redirects {where}",
@@ -292,7 +296,7 @@ class Session:
                 remedy="is the endpoint an AIStore gateway? what stands before it?",
                 layer="http",
                 expected="the URL of a node",
-                found=location or "",
+                found=location,
             ) from None
         if urlsplit(url).scheme == "https" and to.scheme == "http":
             raise AISConnectionError(
@@ -672,8 +676,8 @@ def _seconds(limit: float | None) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL without its query: redirects carry signatures there."""
-    return url.partition("?")[0]
+    """A URL without its query, where redirects carry signatures, and without a user and password."""
+    return re.sub("//[^/]*@", "//", url.partition("?")[0])
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
