@@ -1,17 +1,22 @@
-"""`aisfast.events`: what is told of a batch, in which order, without a secret; `aisfast.otel` on top."""
+"""`aisfast.events`: what is told of a batch, in which order, without a secret; `aisfast.otel` on top; who logs."""
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
+import pickle
 import subprocess
 import sys
+import types
+from typing import Any
 
 import pytest
 
 import aisfast
 import wire
 from aisfast import events
+from aisfast.errors import this_process
 from aisfast.events import Event
 from scripted import ONE_ANSWER, Last, Request, Scripted, answer
 
@@ -217,6 +222,90 @@ def test_the_log_of_a_mended_batch_has_no_secret(caplog):
     assert "an answer ended early" in caplog.text
     assert "was mended" in caplog.text
     assert TOKEN not in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------ rank and worker
+
+
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+
+
+@pytest.fixture
+def no_rank(monkeypatch):
+    for name in RANKS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "torch.utils.data", raising=False)
+    return monkeypatch
+
+
+def as_worker(number: int | None) -> Any:
+    info = None if number is None else types.SimpleNamespace(id=number)
+    return types.SimpleNamespace(get_worker_info=lambda: info)
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_rank(no_rank, name):
+    assert this_process() == ""
+    for wrong in ("", "three", "-1"):
+        no_rank.setenv(name, wrong)
+        assert this_process() == ""
+    no_rank.setenv(name, "3")
+    assert this_process() == "RANK:3"
+    no_rank.setenv("RANK", "5")  # of a launcher inside another
+    assert this_process() == "RANK:5"
+
+
+def test_worker(no_rank):
+    no_rank.setitem(sys.modules, "torch.utils.data", as_worker(None))
+    assert this_process() == ""
+    no_rank.setitem(sys.modules, "torch.utils.data", as_worker(1))
+    assert this_process() == "WORKER:1"
+    no_rank.setenv("RANK", "3")
+    assert this_process() == "RANK:3, WORKER:1"
+
+
+def test_a_real_worker():
+    data = pytest.importorskip("torch.utils.data", reason="torch is not installed")
+
+    class Which(data.IterableDataset):
+        def __iter__(self):
+            yield this_process()
+
+    assert [*data.DataLoader(Which(), batch_size=None, num_workers=2)] == ["WORKER:0", "WORKER:1"]
+
+
+def test_errors_tell_which_process_made_them(no_rank, client):
+    with pytest.raises(aisfast.ErrBckNotFound) as caught:
+        client.batch(NAMES, bucket=client.bucket("nowhere")).fetch()
+    plain = str(caught.value)
+    assert "RANK" not in plain
+    no_rank.setenv("RANK", "3")
+    with pytest.raises(aisfast.ErrBckNotFound) as caught:
+        client.batch(NAMES, bucket=client.bucket("nowhere")).fetch()
+    error = caught.value
+    assert error.message.endswith("}")  # the server's text, as it is
+    assert str(error) == f"{plain}, RANK:3"
+    no_rank.setenv("RANK", "0")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.process, str(again)) == ("RANK:3", str(error))
+    assert str(type(error)(str(error))) == str(error)  # how a DataLoader raises it in another process
+
+
+def test_logs_tell_which_process_wrote_them(no_rank, caplog):
+    log = logging.getLogger("aisfast")
+    no_rank.setenv("RANK", "3")
+    log.warning("%d%% of %s", 5, "all")
+    log.warning("100%")
+    no_rank.delenv("RANK")
+    log.warning("here")
+    assert [record.getMessage() for record in caplog.records] == ["5% of all (RANK:3)", "100% (RANK:3)", "here"]
+
+
+def test_a_program_that_configures_no_log_is_not_written_to():
+    program = "import aisfast, logging; logging.getLogger('aisfast').warning('silent')"
+    environment = {**os.environ, "RANK": "3"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # -------------------------------------------------------------------------------------------------------- OpenTelemetry

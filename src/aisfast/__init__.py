@@ -22,6 +22,7 @@ from aisfast.errors import (
     LimitError,
     UnsupportedVersionError,
     WireError,
+    this_process,
 )
 from aisfast.policy import Policy
 from aisfast.version import __version__
@@ -66,7 +67,17 @@ _HOMES = {
     "Object": "aisfast.object",
 }
 
-logging.getLogger("aisfast").addHandler(logging.NullHandler())
+
+def _name_process(record: logging.LogRecord) -> bool:
+    """Say in a log's line which process of its job wrote it."""
+    if process := this_process():
+        record.msg = f"{record.msg} ({process})"
+    return True
+
+
+_log = logging.getLogger("aisfast")
+_log.addHandler(logging.NullHandler())
+_log.addFilter(_name_process)
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from typing import Any, NamedTuple
+
+_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")  # torchrun's, Slurm's, Open MPI's
+
+
+def this_process() -> str:
+    """Which process of its job this is, e.g. `RANK:3, WORKER:1` (of a PyTorch DataLoader); "" where nothing tells."""
+    ranks = [rank for rank in map(os.environ.get, _RANKS) if rank is not None and rank.isdecimal()]
+    told = [f"RANK:{rank}" for rank in ranks[:1]]
+    worker = getattr(sys.modules.get("torch.utils.data"), "get_worker_info", lambda: None)()
+    if worker is not None:
+        told.append(f"WORKER:{worker.id}")
+    return ", ".join(told)
 
 
 class SentRequest(NamedTuple):
@@ -42,7 +56,11 @@ class AISError(Exception):
         req: What was sent: method, url, headers without secrets.
         remedy: What to do about it, in a few words.
         fields: Attributes of the subclass.
+    Attributes:
+        process: Which process of its job made it, e.g. `RANK:3, WORKER:1`; "" where the environment does not tell.
     """
+
+    process: str = ""
 
     def __init__(
         self,
@@ -56,6 +74,8 @@ class AISError(Exception):
     ) -> None:
         if isinstance(status_code, str):  # `type(error)("text")`: how a DataLoader raises a worker's error again
             message, status_code = status_code, 0
+        else:
+            self.process = this_process()  # now: it may be shown by another one
         super().__init__(message)  # one argument: OSError would take two for errno and strerror
         self.status_code: int = status_code
         self.message = message
@@ -67,9 +87,11 @@ class AISError(Exception):
 
     def __str__(self) -> str:
         if not self.status_code and not self.req_url:
-            return f"{self.message}; {self.remedy}" if self.remedy else self.message
-        text = f"STATUS:{self.status_code}, MESSAGE:{self.message}, REQ_URL:{self.req_url}"
-        return f"{text}, REMEDY:{self.remedy}" if self.remedy else text
+            text = f"{self.message}; {self.remedy}" if self.remedy else self.message
+        else:
+            text = f"STATUS:{self.status_code}, MESSAGE:{self.message}, REQ_URL:{self.req_url}"
+            text = f"{text}, REMEDY:{self.remedy}" if self.remedy else text
+        return f"{text}, {self.process}" if self.process else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.__dict__)
