@@ -88,7 +88,7 @@ numbers = count(1)  # of calls
 
 
 def subscribe(callback: Callable[[Event], object]) -> Subscription:
-    """Have the events of all batches of this process told, from now on.
+    """Have the events of all batches of this process told, from now on; also of a process that it forks.
 
     Args:
         callback: Called with each `Event`, in the thread that works on the batch, which waits for it: it must be quick.
