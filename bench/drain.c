@@ -2,6 +2,9 @@
  * bytes of the answer have come (0: until a read ends with the last chunk). No JSON, no HTTP, no decoding: the floor of a
  * client that copies from a TCP socket and reads whatever is there. Counts its reads. With a slab of `expected` bytes it
  * receives into that, one read behind the other, and what it returns is still there afterwards. */
+#ifdef _WIN32
+#error "a POSIX program"
+#endif
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>

@@ -9,7 +9,12 @@
  * answers with a 307 to the target, and with a cluster map when asked for one. A request's body is read by its
  * Content-Length and thrown away. Keep-alive, one thread per connection, TCP_NODELAY. Ends when its stdin does.
  */
-#define _GNU_SOURCE
+#ifdef _WIN32
+#error "a POSIX program"
+#endif
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* memmem, MAP_POPULATE */
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

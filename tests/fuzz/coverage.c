@@ -4,6 +4,9 @@
    __sanitizer_cov_trace_pc at every edge; libFuzzer (in atheris) wants arrays of 8-bit counters, and as many entries in
    a table of places. A place's counter is found by a hash: two may share one, which costs guidance and no correctness.
 */
+#ifndef __GNUC__
+#error "only of use with gcc's -fsanitize-coverage"
+#endif
 #include <stdint.h>
 
 #define COUNTERS (1 << 14)
