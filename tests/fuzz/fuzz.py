@@ -15,6 +15,7 @@ def main() -> None:
     sys.setdlopenflags(sys.getdlopenflags() | os.RTLD_GLOBAL)  # our modules look for libFuzzer's symbols
     import atheris
     import atheris.core_with_libfuzzer
+
     from targets import TARGETS
 
     names = [arg.removeprefix("--target=") for arg in sys.argv if arg.startswith("--target=")]
