@@ -165,7 +165,7 @@ def test_c_compiles_without_a_warning(path: Path) -> None:
 def test_c_in_cython_compiles_without_a_warning(path: Path, other: list[str]) -> None:
     source = path.read_text("utf-8")
     c = ["#include <stdint.h>", *BLOCK.findall(source)]
-    for match in BLOCK.finditer(source):  # functions that are static and not used are warned of: use what Cython declares
+    for match in BLOCK.finditer(source):  # static and not used is warned of: use what Cython declares
         declared = re.split(r"^\S", source[match.end() :], maxsplit=1, flags=re.MULTILINE)[0]
         names = re.findall(r"^    \w[\w ]* \*?(\w+)\(", declared, re.MULTILINE)
         c += [f"void (*const use_of_{name})(void) = (void (*)(void)) {name};" for name in names]

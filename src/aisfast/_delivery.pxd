@@ -118,7 +118,7 @@ cdef class Delivery:
 
     # counted
     cdef readonly int64_t misses
-    cdef readonly Py_ssize_t first_miss # its index, if there are misses
+    cdef readonly Py_ssize_t first_miss  # its index, if there are misses
     cdef readonly int64_t payload_bytes
     cdef readonly int64_t wire_bytes
     cdef readonly int64_t bytes_copied
