@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy
 import numpy.typing
@@ -97,7 +97,13 @@ class Columns(Sequence["Item"]):
     def __len__(self) -> int:
         return len(self.ok)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+
+    def __getitem__(self, index: Any) -> Item | list[Item]:
         n = len(self)
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(n))]

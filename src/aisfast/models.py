@@ -14,7 +14,6 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from aisfast.enums import ArchiveMode
@@ -612,14 +611,45 @@ class BucketEntry:
             int(given.get("flags") or 0),
         )
 
-    name = property(attrgetter("n"), doc="See `BucketEntry`.")
-    checksum = property(attrgetter("cs"), doc="See `BucketEntry`.")
-    atime = property(attrgetter("a"), doc="See `BucketEntry`.")
-    version = property(attrgetter("v"), doc="See `BucketEntry`.")
-    location = property(attrgetter("t"), doc="See `BucketEntry`.")
-    size = property(attrgetter("s"), doc="See `BucketEntry`.")
-    copies = property(attrgetter("c"), doc="See `BucketEntry`.")
-    flags = property(attrgetter("f"), doc="See `BucketEntry`.")
+    @property
+    def name(self) -> str:
+        """See `BucketEntry`."""
+        return self.n
+
+    @property
+    def checksum(self) -> str:
+        """See `BucketEntry`."""
+        return self.cs
+
+    @property
+    def atime(self) -> str:
+        """See `BucketEntry`."""
+        return self.a
+
+    @property
+    def version(self) -> str:
+        """See `BucketEntry`."""
+        return self.v
+
+    @property
+    def location(self) -> str:
+        """See `BucketEntry`."""
+        return self.t
+
+    @property
+    def size(self) -> int:
+        """See `BucketEntry`."""
+        return self.s
+
+    @property
+    def copies(self) -> int:
+        """See `BucketEntry`."""
+        return self.c
+
+    @property
+    def flags(self) -> int:
+        """See `BucketEntry`."""
+        return self.f
 
     def is_cached(self) -> bool:
         """Whether the cluster itself holds the object."""
@@ -673,9 +703,20 @@ class BucketList:
             [BucketEntry.from_wire(entry) for entry in given.get("entries") or ()],
         )
 
-    uuid = property(attrgetter("UUID"), doc="See `BucketList`.")
-    continuation_token = property(attrgetter("ContinuationToken"), doc="See `BucketList`.")
-    flags = property(attrgetter("Flags"), doc="See `BucketList`.")
+    @property
+    def uuid(self) -> str:
+        """See `BucketList`."""
+        return self.UUID
+
+    @property
+    def continuation_token(self) -> str:
+        """See `BucketList`."""
+        return self.ContinuationToken
+
+    @property
+    def flags(self) -> int:
+        """See `BucketList`."""
+        return self.Flags
 
     @property
     def entries(self) -> list[BucketEntry]:
