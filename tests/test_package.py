@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ import pytest
 import aisfast
 
 ROOT = Path(__file__).parent.parent
+NOT_IN_WHEELS = (".c", ".h", ".pyx", ".pxd", ".html", ".o")
 LIGHT = ["aisfast", "aisfast.accelerate", "aisfast.errors", "aisfast.policy", "aisfast.version"]
 
 
@@ -69,6 +71,19 @@ def test_version_in_one_place() -> None:
     assert installed == aisfast.__version__
 
 
+def test_metadata_names_a_licence_and_no_person() -> None:
+    try:
+        told = importlib.metadata.metadata("aisfast")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("aisfast runs from its sources, not installed")
+    assert told["License-Expression"] == "MIT"
+    assert told.get_all("License-File") == ["LICENSE"]
+    assert told.get_all("Author") == ["The aisfast authors"]
+    assert not {"Author-email", "Maintainer", "Maintainer-email", "Home-page", "Project-URL"} & set(told)
+    assert not [one for one in told.get_all("Classifier") or [] if one.startswith("License")]  # the expression says it
+    assert "The aisfast authors" in (ROOT / "LICENSE").read_text("utf-8")
+
+
 def test_the_compiled_modules_are_compiled() -> None:
     for name in ("_blocks", "_decode", "_delivery", "_items", "_request"):
         module = importlib.import_module(f"aisfast.{name}")
@@ -103,7 +118,7 @@ def test_the_source_distribution_has_the_sources() -> None:
     assert [name for name in names if name.endswith(made) or (name.endswith(".c") and "src/" in name)] == []
 
 
-def test_a_wheel_distribution_has_what_runs() -> None:
+def test_a_wheel_distribution_has_what_runs(record_property: Callable[[str, object], None]) -> None:
     wheel = built("aisfast-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -114,5 +129,9 @@ def test_a_wheel_distribution_has_what_runs() -> None:
     assert "aisfast/py.typed" in names
     for path in sources.glob("aisfast/*.pyx"):
         assert [name for name in names if name.startswith(f"aisfast/{path.stem}.") and name.endswith((".so", ".pyd"))]
-    assert [name for name in names if not name.startswith("aisfast") or name.endswith((".c", ".pyx", ".pxd"))] == []
-    assert wheel.stat().st_size < 1 << 20
+    assert [name for name in names if not name.startswith("aisfast") or name.endswith(NOT_IN_WHEELS)] == []
+    assert [name for name in names if re.search(r"(^|/)(tests?|fuzz)/|(^|/)(test_\w+|conftest)\.py$", name)] == []
+    size = wheel.stat().st_size
+    record_property("wheel_bytes", size)
+    print(f"{wheel.name}: {size / 1024:.0f} KiB")
+    assert size < 1 << 20
