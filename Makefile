@@ -26,12 +26,14 @@ $(VENV)/tests: $(VENV)/built
 	$(BIN)/python -m pip install --quiet "aisfast[test]"
 	@touch $@
 
-# style and types; the stubs against the modules as compiled
+# style and types; the stubs against the modules as compiled; the public names as a user's type checker sees them
 lint: $(VENV)/tests
 	$(BIN)/python -m pip install --quiet "aisfast[lint]"
 	$(BIN)/python -m ruff check
+	$(BIN)/cython-lint src/aisfast/*.pyx src/aisfast/*.pxd
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest.txt $(patsubst src/aisfast/%.pyx,aisfast.%,$(wildcard src/aisfast/*.pyx))
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python --warnings
 
 # the pages of docs/ as HTML in build/docs
 docs: $(VENV)/built
