@@ -135,3 +135,31 @@ def test_a_wheel_distribution_has_what_runs(record_property: Callable[[str, obje
     record_property("wheel_bytes", size)
     print(f"{wheel.name}: {size / 1024:.0f} KiB")
     assert size < 1 << 20
+
+
+# ------------------------------------------------------------------------------ the workflows that build and check them
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))  # a source distribution has none
+
+
+def jobs_of(workflow: str) -> dict[str, str]:
+    """The text of each job by its name."""
+    parts = re.split(r"^  ([\w-]+):\n", workflow.partition("\njobs:\n")[2], flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_strict(path: Path) -> None:
+    """Jobs may do what they ask for and no more, actions do not change, no job hangs, the gate waits for all."""
+    workflow = path.read_text("utf-8")
+    assert "\npermissions: {}\n" in workflow
+    used = re.findall(r"\buses: (.+)", workflow)
+    pinned = re.compile(r"[\w-]+/[\w./-]+@[0-9a-f]{40} # v\d|\./\.github/workflows/")
+    assert used
+    assert [one for one in used if not pinned.match(one)] == []
+    jobs = jobs_of(workflow)
+    bounded = re.compile(r"^    (timeout-minutes: \d|uses: \.)", re.MULTILINE)
+    assert [name for name, job in jobs.items() if not bounded.search(job)] == []
+    needs = re.search(r"^    needs: \[(.*)\]$", jobs["gate"], re.MULTILINE)
+    assert needs is not None
+    assert {*needs[1].split(", "), "gate"} == {name for name, job in jobs.items() if "needs: [gate]" not in job}
