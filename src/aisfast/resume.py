@@ -341,7 +341,7 @@ class Resume:
             assert self._place is not None
             self.view.tails.forget(self._place)
             self._place = None
-            self.stats.retries += 1
+            self._retried(error)
             return
         self._place = None  # whatever is wrong, a tail is not what helps
         self._remember(error, now)
