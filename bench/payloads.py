@@ -63,7 +63,6 @@ WORKLOADS = {
         Workload("10k", 10_000, 10 * KIB),
         Workload("100k", 2_000, 100 * KIB),
         Workload("1m", 300, MIB),
-        Workload("instructions", 1_000, KIB),
         Workload("live-1k", 5_000, KIB),
         Workload("live-10k", 5_000, 10 * KIB),
         Workload("live-100k", 1_000, 100 * KIB),
